@@ -1,0 +1,220 @@
+"""The feature cache: what a backbone makes of an image, kept per user and shared by every clone and experiment.
+
+Key: fingerprint of all that determines a feature (see ``features.fingerprint``), then the SHA-256 of the image's
+bytes. Value: CRC-32 of key and feature, then the feature as little-endian float32. Stored by ``diskcache``
+(SQLite: transactional, safe between processes); when full, what was used least recently goes first.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import sqlite3
+import sys
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import diskcache
+import numpy as np
+import platformdirs
+
+from stages import params
+from stages.errors import InputError
+
+VARIABLE = "HEADSTART_CACHE"
+# The share of the disk's free space that the cache may take where runtime.cache_gb is auto.
+SHARE = 0.2
+FINGERPRINT_BYTES = 32
+DIGEST_BYTES = 32
+# Entries read or written in one transaction: enough to be fast, few enough for other processes to get their turn.
+TRANSACTION = 256
+# Values live in the database, not in files of their own.
+NO_FILES = 2**40
+
+
+def place(setting):
+    """The cache's folder, or None for no cache: ``$HEADSTART_CACHE`` (a folder, or off) before ``setting``."""
+    setting = os.environ.get(VARIABLE) or setting
+    if setting == "off":
+        return None
+    return platformdirs.user_cache_path("headstart") / "features" if setting == "auto" else Path(setting).absolute()
+
+
+def open_store(folder, limit_gb="auto"):
+    """Opens or makes the database in ``folder``. Raises OSError or sqlite3.Error.
+
+    limit_gb: its greatest size in 10⁹ bytes; "auto" is ``SHARE`` of what it and the free space have together.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if limit_gb == "auto":
+        limit = SHARE * (shutil.disk_usage(folder).free + sum(file.stat().st_size for file in _files(folder)))
+    else:
+        limit = limit_gb * 1e9
+    return diskcache.Cache(
+        folder, size_limit=int(limit), eviction_policy="least-recently-used", disk_min_file_size=NO_FILES
+    )
+
+
+def _files(folder):
+    return list(folder.glob("cache.db*"))
+
+
+class FeatureCache:
+    """The features of one fingerprint by image digest.
+
+    A cache that is switched off (``folder`` None) or cannot be used holds nothing and keeps nothing; what went
+    wrong is said once, on stderr. ``about``: what the fingerprint stands for, in words.
+    """
+
+    def __init__(self, folder, limit_gb, fingerprint, about):
+        self._folder, self._limit_gb, self._fingerprint, self._about = folder, limit_gb, fingerprint, about
+        self._complaints = set()
+        self._store = None
+        if folder is not None:
+            self._try(self._open)
+
+    @property
+    def usable(self):
+        """Whether what is put here is kept."""
+        return self._store is not None
+
+    def get(self, digests):
+        """The features of ``digests`` (a list of bytes): a list of float32 arrays (dim,), None for what is not held."""
+        found = []
+        for start in range(0, len(digests), TRANSACTION):
+            keys = [self._fingerprint + digest for digest in digests[start : start + TRANSACTION]]
+            values = (self._store is not None and self._try(self._read, keys)) or [None] * len(keys)
+            found.extend(self._feature(key, value) for key, value in zip(keys, values))
+        return found
+
+    def put(self, digests, features):
+        """Keeps ``features`` (n, dim) float32 under ``digests``, all or none."""
+        if self._store is not None:
+            self._try(self._write, digests, features)
+
+    def close(self):
+        if self._store is not None:
+            self._store.close()
+
+    def _open(self):
+        self._store = open_store(self._folder, self._limit_gb)
+        self._store.set(b"about" + self._fingerprint, self._about)
+
+    def _read(self, keys):
+        with self._store.transact():
+            return [self._store.get(key) for key in keys]
+
+    def _write(self, digests, features):
+        with self._store.transact():
+            for digest, feature in zip(digests, features):
+                key = self._fingerprint + digest
+                self._store.set(key, seal(key, feature.astype("<f4", copy=False).tobytes()))
+
+    def _feature(self, key, value):
+        if value is None:
+            return None
+        payload = unseal(key, value)
+        if payload is None:
+            self._say("has damaged entries; they are computed again")
+            return None
+        return np.frombuffer(payload, "<f4")
+
+    def _try(self, operation, *arguments):
+        try:
+            return operation(*arguments)
+        except diskcache.Timeout:
+            # Others keep the database busy: this time it is as if it held nothing.
+            return None
+        except (OSError, sqlite3.Error) as error:
+            self._store = None
+            if _is_damage(error) and "damaged" not in self._complaints:
+                self._complaints.add("damaged")
+                self._say(f"is damaged ({error}) and is begun anew")
+                with contextlib.suppress(OSError):
+                    for file in _files(self._folder):
+                        file.unlink()
+                self._try(self._open)
+            else:
+                self._say(f"cannot be used ({error}); going on without it")
+            return None
+
+    def _say(self, what):
+        if what not in self._complaints:
+            self._complaints.add(what)
+            print(f"the feature cache in {self._folder} {what}", file=sys.stderr)
+
+
+def _is_damage(error):
+    # SQLite's "malformed" and "not a database" are plain DatabaseErrors; a full or read-only disk and the like are
+    # OperationalErrors.
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+
+
+def seal(key, payload):
+    """The value stored for ``payload`` under ``key``."""
+    return zlib.crc32(payload, zlib.crc32(key)).to_bytes(4, "little") + payload
+
+
+def unseal(key, value):
+    """The payload of a stored value, or None where value and key do not belong together unchanged."""
+    if not isinstance(value, bytes) or value[:4] != seal(key, value[4:])[:4]:
+        return None
+    return value[4:]
+
+
+def main(arguments=None):
+    """The command ``python -m stages.cache``."""
+    parser = argparse.ArgumentParser(prog="python -m stages.cache", description="Look into the feature cache.")
+    actions = parser.add_subparsers(dest="action", metavar="show | verify | prune | clear")
+    actions.add_parser("show", help="where it is, how large, and how many features of which backbone (the default)")
+    actions.add_parser("verify", help="read every entry and drop those that are damaged")
+    prune = actions.add_parser("prune", help="drop what was used least recently until it is small enough")
+    prune.add_argument("gb", type=float, help="the size to shrink to, in gigabytes")
+    actions.add_parser("clear", help="drop everything")
+    chosen = parser.parse_args(arguments)
+
+    runtime = params.load().runtime
+    folder = place(runtime.cache)
+    if folder is None:
+        raise InputError(f"the feature cache is off (runtime.cache or ${VARIABLE})")
+    try:
+        with open_store(folder, runtime.cache_gb) as store:
+            {"verify": _verify, "prune": _prune, "clear": _clear}.get(chosen.action, _show)(store, chosen)
+    except sqlite3.Error as error:
+        raise InputError(f"{folder} is not a feature cache that can be read ({error}): remove {folder}/cache.db*") from None
+
+
+def _entries(store):
+    return (key for key in store.iterkeys() if len(key) == FINGERPRINT_BYTES + DIGEST_BYTES)
+
+
+def _show(store, _):
+    print(f"{store.directory}: {store.volume() / 1e9:.3f} GB of at most {store.size_limit / 1e9:.1f} GB")
+    counts = Counter(key[:FINGERPRINT_BYTES] for key in _entries(store))
+    for fingerprint, count in counts.most_common():
+        print(f"{count:>10,}  {fingerprint.hex()[:12]}  {store.get(b'about' + fingerprint, '?')}")
+
+
+def _verify(store, _):
+    damaged = [key for key in _entries(store) if unseal(key, store.get(key)) is None]
+    for key in damaged:
+        store.delete(key)
+    print(f"{len(store):,} entries read, {len(damaged):,} damaged and dropped")
+
+
+def _prune(store, chosen):
+    before = store.volume()
+    store.reset("size_limit", int(chosen.gb * 1e9))
+    store.cull()
+    print(f"{before / 1e9:.3f} GB → {store.volume() / 1e9:.3f} GB")
+
+
+def _clear(store, _):
+    count = sum(1 for _ in _entries(store))
+    store.clear()
+    print(f"dropped {count:,} features")
+
+
+if __name__ == "__main__":
+    main()

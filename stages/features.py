@@ -1,0 +1,203 @@
+"""Images to features: what is in the feature cache is taken from it, the rest goes through the backbone once."""
+
+import contextlib
+import hashlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import joblib
+import numpy as np
+import PIL.features
+
+from stages import devices, inference, networks, preprocess, workers
+from stages.backbones import BACKBONES
+from stages.cache import TRANSACTION, FeatureCache, place
+from stages.errors import InputError
+from stages.mx import mx
+from stages.paths import WEIGHTS, read_json
+from stages.progress import progress
+
+# Raised whenever the same image and weights would give other features than before for a reason not listed below.
+FORMAT = 1
+
+
+class Recipe(NamedTuple):
+    """All that turns an image into a feature; what it does not name has no influence on features."""
+
+    backbone: str
+    cut: str
+    resize: str
+    precision: str
+    weights: str  # SHA-256 of the parameter file
+
+
+def recipe(cut, featurize):
+    """The recipe for the network in ``data/weights``; featurize: that section of the params."""
+    name = read_json(WEIGHTS / "weights.json")["backbone"]
+    cut = BACKBONES[name].cuts[0] if cut == "auto" else cut
+    digest = hashlib.sha256((WEIGHTS / "weights.params").read_bytes()).hexdigest()
+    return Recipe(name, cut, featurize.resize, featurize.precision, digest)
+
+
+def fingerprint(recipe):
+    """SHA-256 (bytes) over the recipe, the preprocessing, and the versions of the libraries that decode and compute."""
+    decoders = {name: PIL.features.version(name) for name in ("pil", "jpg", "zlib", "webp")}
+    parts = {
+        "format": [FORMAT, preprocess.VERSION, inference.VERSION],
+        "recipe": recipe._asdict(),
+        "preprocessing": asdict(BACKBONES[recipe.backbone]),
+        "libraries": {"mxnet": mx.__version__, **decoders},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+
+
+class Timer:
+    """Adds up seconds by what they were spent on."""
+
+    def __init__(self, *names):
+        self.seconds = dict.fromkeys(names, 0.0)
+
+    @contextlib.contextmanager
+    def __call__(self, name):
+        begun = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - begun
+
+    def add(self, seconds):
+        for name, value in seconds.items():
+            self.seconds[name] += value
+
+
+class Chunk(NamedTuple):
+    """Images for one forward pass: where their files are, the digests and the bytes of the files."""
+
+    paths: list
+    digests: list
+    files: list
+
+
+def featurize(paths, recipe, runtime, allocate):
+    """Computes the features of the images at ``paths``.
+
+    recipe: see :func:`recipe`. runtime: that section of the params. allocate(n, dim): returns the array to be
+    filled; row i gets the feature of ``paths[i]``.
+
+    Images with the same bytes go through the network once, and none does whose feature the cache holds. Returns the
+    array, the SHA-256 digests of the files (bytes, by row), and a dict for the metrics: images, forward_passes,
+    reused, and seconds by what they went into (decode and forward add up the workers' own time).
+    Raises InputError for a file that cannot be read.
+    """
+    spent = Timer("read", "cache", "decode", "forward")
+    with spent("read"):
+        by_row = [read(path)[1] for path in progress(paths, desc="reading", leave=False)]
+    rows = {}
+    for row, digest in enumerate(by_row):
+        rows.setdefault(digest, []).append(row)
+
+    about = " ".join([*recipe[:-1], recipe.weights[:12]])
+    cache = FeatureCache(place(runtime.cache), runtime.cache_gb, fingerprint(recipe), about)
+    array = None
+    missing = []
+    for digests in _batches(rows, TRANSACTION):
+        with spent("cache"):
+            found = cache.get(digests)
+        for digest, feature in zip(digests, found):
+            if feature is None:
+                missing.append(digest)
+                continue
+            if array is None:
+                array = allocate(len(paths), len(feature))
+            array[rows[digest]] = feature
+
+    bar = progress(total=len(missing), desc="featurizing", disable=not missing)
+    with bar, contextlib.closing(_forward(missing, rows, paths, recipe, runtime)) as results:
+        for chunk, (features, seconds) in results:
+            if array is None:
+                array = allocate(len(paths), features.shape[1])
+            for digest, feature in zip(chunk.digests, features):
+                array[rows[digest]] = feature
+            with spent("cache"):
+                cache.put(chunk.digests, features)
+            spent.add(seconds)
+            bar.update(len(chunk.digests))
+    cache.close()
+    counts = {"images": len(paths), "forward_passes": len(missing), "reused": len(paths) - len(missing)}
+    return array, by_row, {**counts, **{f"seconds_{name}": seconds for name, seconds in spent.seconds.items()}}
+
+
+def read(path):
+    """The bytes of an image file and their SHA-256 digest. Raises InputError where it cannot be read."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): `dvc repro` takes up what has changed") from None
+    return data, hashlib.sha256(data).digest()
+
+
+def _forward(digests, rows, paths, recipe, runtime):
+    """Yields (Chunk, (features (n, dim) float32, seconds by what for)) for the images with ``digests``."""
+    found = devices.resolve(runtime.devices, runtime.workers) if digests else []
+    threads = max(1, joblib.cpu_count() // max(1, len(found)))
+    setup = partial(_load, recipe=recipe, batch_size=runtime.batch_size, threads=threads)
+    chunks = (
+        _chunk(batch, [paths[rows[digest][0]] for digest in batch]) for batch in _batches(digests, runtime.batch_size)
+    )
+    return workers.run(setup, found, chunks, inference.ENVIRONMENT, lambda chunk: ", ".join(map(str, chunk.paths)))
+
+
+def _batches(values, size):
+    values = iter(values)
+    while batch := list(islice(values, size)):
+        yield batch
+
+
+def _chunk(digests, paths):
+    files = []
+    for digest, path in zip(digests, paths):
+        data, now = read(path)
+        if now != digest:
+            raise InputError(f"{path} was changed while it was being featurized: run the same command again")
+        files.append(data)
+    return Chunk(paths, digests, files)
+
+
+def _load(device, recipe, batch_size, threads):
+    """Sets up a worker (see ``workers``): the compiled body on ``device``; returns what starts a :class:`Chunk`."""
+    backbone = BACKBONES[recipe.backbone]
+    context = devices.context(device)
+    body = networks.Body(networks.load(recipe.backbone), recipe.cut)
+    pool = ThreadPoolExecutor(threads)
+    compiled = {}
+
+    def start(chunk):
+        begun = time.perf_counter()
+        images = list(pool.map(partial(_pixels, backbone=backbone, resize=recipe.resize), chunk.files, chunk.paths))
+        decoded = time.perf_counter()
+        # Few batch sizes, so that few graphs are compiled; the rest of a batch is padding.
+        size = min(batch_size, 1 << (len(images) - 1).bit_length())
+        shape = (size, 3, backbone.size, backbone.size)
+        if shape not in compiled:
+            compiled[shape] = inference.compile(body, shape, recipe.precision, context)
+        batch = np.zeros(shape, np.float32)
+        batch[: len(images)] = preprocess.normalise(np.stack(images), backbone)
+        output = compiled[shape](mx.nd.array(batch, ctx=context))
+
+        def finish():
+            waiting = time.perf_counter()
+            features = output.asnumpy()[: len(images)]
+            seconds = {"decode": decoded - begun, "forward": time.perf_counter() - waiting}
+            return features, seconds
+
+        return finish
+
+    return start
+
+
+def _pixels(data, path, backbone, resize):
+    return preprocess.pixels(preprocess.decode(data, path), backbone, resize)

@@ -1,0 +1,122 @@
+"""images: the data set as ``data/images/<class>/<file>``, every image known to be readable."""
+
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from stages import params
+from stages.errors import InputError
+from stages.paths import CLASSES, IMAGES, replacing, write_text
+from stages.preprocess import decode
+from stages.progress import progress
+
+
+def main():
+    dataset = params.load().dataset
+    with replacing(IMAGES, folder=True) as destination:
+        if dataset.name == "digits":
+            classes = digits(destination)
+        else:
+            classes = folder(Path(dataset.path), destination, dataset.on_bad_image)
+    write_text(CLASSES, "".join(f"{name}\n" for name in classes))
+
+
+def digits(destination):
+    """Writes scikit-learn's 1,797 handwritten digits (8×8, grey) as PNG; returns the class names "0" to "9"."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    classes = [str(digit) for digit in range(10)]
+    for name in classes:
+        (destination / name).mkdir()
+    for number, (image, label) in enumerate(zip(data.images, data.target)):
+        # Grey levels are 0 to 16.
+        grey = np.round(image * (255 / 16)).astype(np.uint8)
+        Image.fromarray(grey).save(destination / classes[label] / f"{number:04}.png")
+    print(f"digits: {len(data.target)} images of {len(classes)} classes")
+    return classes
+
+
+def folder(source, destination, on_bad_image):
+    """Links the images of ``<source>/<class>/`` into ``<destination>/<class>/``; returns the sorted class names.
+
+    Hidden files are passed over. What is not a readable image raises InputError naming it, or, with ``on_bad_image``
+    "skip", is left out and reported. Raises InputError where fewer than two classes hold images.
+    """
+    if not source.is_dir():
+        raise InputError(f"dataset.path: there is no folder {source}")
+    files = [path for folder in _visible(source) if folder.is_dir() for path in _visible(folder)]
+    loose = sum(path.is_file() for path in _visible(source))
+    if loose:
+        print(f"passed over {loose} file{'s' * (loose > 1)} that lie directly in {source}, in no class")
+    if not files:
+        raise InputError(f"there are no images in {source}: put them there as {source}/<class>/<image>")
+    bad = [complaint for complaint in _check(files) if complaint]
+    if bad and on_bad_image == "fail":
+        more = f" (and {len(bad) - 1} more like it)" if len(bad) > 1 else ""
+        raise InputError(f"{bad[0][1]}{more}; mend or remove it, or set dataset.on_bad_image: skip")
+    for _, complaint in bad:
+        print(f"skipped: {complaint}")
+    good = sorted(set(files) - {path for path, _ in bad})
+    print(f"{source}: {len(good)} images" + (f", {len(bad)} skipped" if bad else ""))
+
+    classes = sorted({path.parent.name for path in good})
+    empty = sorted({path.name for path in _visible(source) if path.is_dir()} - set(classes))
+    if empty:
+        raise InputError(f"class {empty[0]!r} in {source} holds no image: add some or remove the folder")
+    if len(classes) < 2:
+        raise InputError(f"{source} holds one class ({classes[0]}): there is nothing to tell apart, add a second folder")
+    for name in classes:
+        (destination / name).mkdir()
+    for path in good:
+        _link(path, destination / path.parent.name / path.name)
+    return classes
+
+
+def _visible(folder):
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _check(files):
+    with ProcessPoolExecutor() as pool:
+        found = pool.map(_complaint, files, chunksize=64)
+        yield from progress(found, desc="checking images", total=len(files), leave=False)
+
+
+def _complaint(path):
+    """None if ``path`` can be read as an image and written to a list file, else (path, what is wrong)."""
+    try:
+        if not _listable(path):
+            raise InputError(f"{str(path)!r} has a tab, a line break or a byte that is not UTF-8 in its name: rename it")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: images lie directly in their class's folder")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror})") from None
+        decode(data, path)
+    except InputError as error:
+        return path, str(error)
+    return None
+
+
+def _listable(path):
+    try:
+        return not set("\t\n\r") & set(str(path).encode().decode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _link(source, destination):
+    try:
+        os.symlink(os.path.abspath(source), destination)
+    except OSError:
+        # A file system without links.
+        shutil.copy2(source, destination)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""From the bytes of an image file to the pixels a backbone wants."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stages.errors import InputError
+
+# Raised whenever the same file would give other pixels than before.
+VERSION = 1
+
+INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+# Pillow refuses an image of more than twice this many pixels as a decompression bomb; below that it only warns.
+MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def decode(data, name):
+    """Decodes the image file ``data`` (bytes) into an RGB Pillow image, upright, first frame only.
+
+    Transparency is laid over white; 16-bit grey keeps its high byte. ``name`` is for messages.
+    Raises InputError for what is not an image, cut short, or larger than ``MAX_PIXELS``.
+    """
+    if not data:
+        raise InputError(f"{name} is empty (0 bytes)")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise InputError(f"{name} is not an image of a kind that can be read") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{name} has more than {MAX_PIXELS:,} pixels: refused as a decompression bomb") from None
+    except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, MemoryError, OverflowError) as error:
+        # What Pillow's decoders raise on damaged files.
+        raise InputError(f"{name} is damaged or cut short ({error})") from None
+
+
+def _rgb(image):
+    if image.mode.startswith("I"):
+        # Pillow's own conversion clips 16-bit values at 255.
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def pixels(image, backbone, resize):
+    """Resizes an RGB image for ``backbone``; returns uint8 of shape (size, size, 3).
+
+    resize: "crop" takes the centre square that ``backbone.crop`` defines; "squash" takes the whole image and
+    gives up its aspect ratio. The crop is resized in one step: the same pixels as resizing the whole
+    image and then cropping, but for rounding.
+    """
+    width, height = image.size
+    box = (0, 0, width, height)
+    if resize == "crop":
+        side = backbone.crop * min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+    size = (backbone.size, backbone.size)
+    return np.asarray(image.resize(size, INTERPOLATION[backbone.interpolation], box=box))
+
+
+def normalise(batch, backbone):
+    """uint8 (n, size, size, 3) → float32 (n, 3, size, size), scaled to [0, 1], mean and std of ``backbone``."""
+    scale = np.array([1 / (255 * s) for s in backbone.std], dtype=np.float32)
+    shift = np.array([-m / s for m, s in zip(backbone.mean, backbone.std)], dtype=np.float32)
+    return np.ascontiguousarray((batch * scale + shift).transpose(0, 3, 1, 2))
