@@ -182,7 +182,9 @@ def main(arguments=None):
         with open_store(folder, runtime.cache_gb) as store:
             {"verify": _verify, "prune": _prune, "clear": _clear}.get(chosen.action, _show)(store, chosen)
     except sqlite3.Error as error:
-        raise InputError(f"{folder} is not a feature cache that can be read ({error}): remove {folder}/cache.db*") from None
+        raise InputError(
+            f"{folder} is not a feature cache that can be read ({error}): remove {folder}/cache.db*"
+        ) from None
 
 
 def _entries(store):

@@ -27,7 +27,9 @@ def main():
             os.posix_fallocate(file.fileno(), 0, count * dim * dtype.itemsize)
             return np.memmap(file, dtype, "r+", shape=(count, dim))
 
-        array, digests, metrics = features.featurize([IMAGES / row.path for row in rows], recipe, given.runtime, allocate)
+        array, digests, metrics = features.featurize(
+            [IMAGES / row.path for row in rows], recipe, given.runtime, allocate
+        )
         start = 0
         for subset in SUBSETS:
             end = start + len(subsets[subset])

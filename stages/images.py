@@ -68,7 +68,9 @@ def folder(source, destination, on_bad_image):
     if empty:
         raise InputError(f"class {empty[0]!r} in {source} holds no image: add some or remove the folder")
     if len(classes) < 2:
-        raise InputError(f"{source} holds one class ({classes[0]}): there is nothing to tell apart, add a second folder")
+        raise InputError(
+            f"{source} holds one class ({classes[0]}): there is nothing to tell apart, add a second folder"
+        )
     for name in classes:
         (destination / name).mkdir()
     for path in good:
@@ -90,7 +92,9 @@ def _complaint(path):
     """None if ``path`` can be read as an image and written to a list file, else (path, what is wrong)."""
     try:
         if not _listable(path):
-            raise InputError(f"{str(path)!r} has a tab, a line break or a byte that is not UTF-8 in its name: rename it")
+            raise InputError(
+                f"{str(path)!r} has a tab, a line break or a byte that is not UTF-8 in its name: rename it"
+            )
         if path.is_dir():
             raise InputError(f"{path} is a folder: images lie directly in their class's folder")
         try:

@@ -6,7 +6,6 @@ system-wide. What it needs on today's machines is done here, before the import.
 """
 
 import ctypes
-import glob
 import importlib.util
 import os
 import sys
@@ -20,12 +19,12 @@ from stages.errors import InputError
 # What libmxnet.so of mxnet-cu112 links to, in an order in which each finds those it needs already loaded.
 CUDA_LIBRARIES = (
     "libcudart.so.11.0", "libnvToolsExt.so.1", "libnvrtc.so.11.2", "libcublasLt.so.11", "libcublas.so.11",
-    "libcufft.so.10", "libcurand.so.10", "libcusolver.so.11", "libcudnn.so.8", "libnccl.so.2",
+    "libcufft.so.10", "libcurand.so.10", "libcusparse.so.11", "libcusolver.so.11", "libcudnn.so.8", "libnccl.so.2",
 )  # fmt: skip
 
-# Libraries of the GCC runtime that libmxnet.so expects from the system; the wheels of numpy and
-# scikit-learn bring them too, under names of their own.
-GCC_RUNTIME = ("libgomp", "libquadmath")
+# Libraries of the GCC runtime that libmxnet.so expects the system to have, and what they are called in the wheels
+# of numpy and scikit-learn, which bring their own.
+GCC_RUNTIME = {"libgomp.so.1": "libgomp-*.so.1*", "libquadmath.so.0": "libquadmath-*.so.0*"}
 
 
 def _site_packages():
@@ -40,24 +39,23 @@ def _site_packages():
 def _load_cuda_wheels(site):
     """Loads the CUDA libraries that were installed as wheels, so that libmxnet.so finds them."""
     for name in CUDA_LIBRARIES:
-        for path in glob.glob(str(site / "nvidia" / "*" / "lib" / name)):
-            ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+        for path in site.glob(f"nvidia/*/lib/{name}"):
+            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
 
 
-def link_gcc_runtime(site):
-    """Where the system lacks a library of the GCC runtime, links the copy of another wheel next to libmxnet.so.
+def _link_gcc_runtime(site):
+    """Links other wheels' copies of the GCC runtime next to libmxnet.so, whose RPATH is $ORIGIN.
 
-    libmxnet.so looks beside itself first (its RPATH is $ORIGIN). Returns the names that were linked.
+    Only what the system lacks; returns whether anything was linked.
     """
-    linked = []
-    for name in GCC_RUNTIME:
-        for number in ("1", "0"):
-            link = site / "mxnet" / f"{name}.so.{number}"
-            copies = sorted(glob.glob(str(site / "*.libs" / f"{name}-*.so.{number}*")))
-            if copies and not link.exists() and not _loads(link.name):
-                link.symlink_to(os.path.relpath(copies[0], link.parent))
-                linked.append(link.name)
-    return linked
+    links = []
+    for library, wheels_name in GCC_RUNTIME.items():
+        copies = sorted(site.glob(f"*.libs/{wheels_name}"))
+        link = site / "mxnet" / library
+        if copies and not link.exists() and not _loads(library):
+            link.symlink_to(os.path.relpath(copies[0], link.parent))
+            links.append(link)
+    return bool(links)
 
 
 def _loads(library):
@@ -78,22 +76,28 @@ def _import_mxnet():
             warnings.simplefilter("ignore")
             import mxnet
     except OSError as error:
-        if "libcuda.so" in str(error):
-            raise InputError(
-                "this is the GPU build of MXNet and there is no NVIDIA driver (libcuda.so.1): "
-                "install the driver, or the CPU build with `make setup GPU=no`"
-            ) from error
-        library = str(error).split(":")[0]
-        raise InputError(
-            f"MXNet cannot load {library}: run `make setup` again, and if it still fails install that library "
-            "(on Debian and Ubuntu `apt-get install libgomp1 libquadmath0`)"
-        ) from error
+        if _link_gcc_runtime(site):
+            return _import_mxnet()
+        raise InputError(_cannot_load(error)) from error
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"MXNet does not work with the packages installed for {sys.executable} ({error}): "
             "it needs the versions in constraints.txt; run `make setup`"
         ) from error
     return mxnet
+
+
+def _cannot_load(error):
+    library = str(error).split(":")[0]
+    if library.startswith("libcuda.so"):
+        return (
+            "this is the GPU build of MXNet and there is no NVIDIA driver (libcuda.so.1): install the driver, "
+            "or the CPU build by `make setup GPU=no`"
+        )
+    return (
+        f"MXNet cannot load {library}: run `make setup`, and if that does not help install the library "
+        "(on Debian and Ubuntu: apt-get install libgomp1 libquadmath0)"
+    )
 
 
 mx = _import_mxnet()

@@ -104,7 +104,9 @@ class Train(Section):
 
 
 class Runtime(Section):
-    devices: Union[Literal["auto", "cpu", "gpu"], Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1)]]
+    devices: Union[
+        Literal["auto", "cpu", "gpu"], Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1)]
+    ]
     workers: Union[Literal["auto"], Count]
     batch_size: Annotated[StrictInt, Field(ge=1, le=1024)]
     cache: StrictStr
@@ -143,7 +145,9 @@ def load(path=FILE):
 def _sentence(path, errors):
     first = errors[0]
     # pydantic adds the branch of a Union to the place; keep the keys of the file only.
-    keys = [str(part) for part in first["loc"] if not str(part).startswith(("literal", "list[", "constrained", "function"))]
+    keys = [
+        str(part) for part in first["loc"] if not str(part).startswith(("literal", "list[", "constrained", "function"))
+    ]
     key = ".".join(keys[:2]) or "the file"
     if first["type"] == "extra_forbidden":
         known = _fields(keys[:-1])

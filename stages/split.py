@@ -80,7 +80,9 @@ def report_duplicates(digests):
         copies[digest].append(path)
     groups = [paths for paths in copies.values() if len(paths) > 1]
     if groups:
-        print(f"{sum(map(len, groups))} images are {len(groups)} distinct ones (same bytes); each is in one subset only:")
+        print(
+            f"{sum(map(len, groups))} images are {len(groups)} distinct ones (same bytes); each is in one subset only:"
+        )
     for paths in groups[:20]:
         classes = {path.split("/")[0] for path in paths}
         print("  " + " = ".join(paths) + ("  (in several classes!)" if len(classes) > 1 else ""))

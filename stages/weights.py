@@ -2,11 +2,10 @@
 
 import hashlib
 import importlib
-import os
 import zipfile
 from pathlib import Path
 
-from stages import checkpoint, networks, params
+from stages import checkpoint, params
 from stages.efficientnet_lite import SIZES
 from stages.errors import InputError
 from stages.mx import mx
@@ -33,10 +32,11 @@ def main():
 
 def own(path):
     """The user's weights file, as (path, what to call it)."""
-    if not os.path.isfile(path):
-        what = "is a folder" if os.path.isdir(path) else "does not exist"
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"backbone.path: {path} {what}; with backbone.weights: file it names your weights file")
-    return Path(path), os.path.basename(path)
+    return path, path.name
 
 
 def published(name):
@@ -62,7 +62,7 @@ def _from_zoo(name):
         path = mx.gluon.model_zoo.model_store.get_model_file(name)
     except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"the published weights of {name} cannot be had ({_first_line(error)}): the model zoo's address may be gone; "
+            f"the published weights of {name} cannot be had ({_first_line(error)}): the model zoo may be gone; "
             "set MXNET_GLUON_REPO to a mirror, or bring a file: backbone.weights: file, backbone.path: <your file>"
         ) from None
     return Path(path), f"Gluon model zoo {Path(path).name}"

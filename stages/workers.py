@@ -75,7 +75,7 @@ def run(setup, devices, chunks, environment=None, describe=repr):
     workers = [_Worker(setup, device, environment or {}) for device in devices]
     try:
         while True:
-            while any([_feed(worker, fresh, suspects) for worker in workers]):
+            while sum(_feed(worker, fresh, suspects) for worker in workers):
                 pass
             busy = {worker.connection: worker for worker in workers if worker.tasks}
             if not busy:

@@ -1,0 +1,58 @@
+# The environment and the commands. `make` alone lists them.
+#
+# PYTHON=…    the Python to use (default: the first suitable one of the names below)
+# GPU=yes|no  the GPU or the CPU build of MXNet (default: by whether an NVIDIA driver is there)
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint clean
+
+PYTHON ?= python3.11 python3.12 python3.10 python3.9 python3 python
+suitable := import sys; sys.exit(not ((3, 9) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32))
+
+GPU ?= $(if $(wildcard /proc/driver/nvidia/version),yes,no)
+device := $(if $(filter yes,$(GPU)),GPU,CPU)
+requirements := $(if $(filter yes,$(GPU)),requirements-gpu.txt,requirements.txt)
+files := requirements-base.txt $(requirements) constraints.txt
+installed := .venv/installed-$(requirements)
+developer := .venv/installed-requirements-dev.txt
+activated := export PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv" &&
+
+help:
+	@echo "make setup   make the environment .venv with MXNet for the $(device)"
+	@echo "make repro   setup, then run the pipeline (dvc repro)"
+	@echo "make test    setup, then lint and all tests"
+	@echo "make lint    ruff"
+	@echo "make clean   remove .venv"
+
+setup: $(installed)
+
+repro: $(installed)
+	@$(activated) dvc repro
+
+test: lint
+	@$(activated) python -m pytest
+
+lint: $(developer)
+	@$(activated) ruff check . && ruff format --check .
+
+clean:
+	rm -rf .venv
+
+$(installed): $(files)
+	@for python in $(PYTHON); do "$$python" -c '$(suitable)' 2> /dev/null && found=$$python && break; done; \
+	if [ -z "$$found" ]; then \
+	  echo "error: headstart needs Python 3.9, 3.10, 3.11 or 3.12 (64 bit) and found none as $(PYTHON): install one," \
+	    "or name it: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	echo "making .venv with $$($$found --version) for the $(device); this takes a minute or two"; \
+	rm -rf .venv && "$$found" -m venv .venv || { rm -rf .venv; \
+	  echo "error: $$found cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	  exit 1; }
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r $(requirements)
+	@$(activated) python -m stages.mx
+	@touch $@
+
+$(developer): $(installed) requirements-dev.txt
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
