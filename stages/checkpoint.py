@@ -34,7 +34,7 @@ class _Refused(Exception):
 
 # What the readers below raise on bytes that are not what they should be.
 _DAMAGE = (
-    ValueError, TypeError, LookupError, OverflowError, EOFError, NotImplementedError, RuntimeError,
+    ValueError, TypeError, LookupError, AttributeError, OverflowError, EOFError, NotImplementedError, RuntimeError,
     struct.error, zipfile.BadZipFile, SafetensorError,
 )  # fmt: skip
 
@@ -250,7 +250,7 @@ def _unpickle(stream):
     """Interprets the pickle at the position of ``stream`` (BytesIO), which is left behind it.
 
     Returns (value, {key: _Storage}); a tensor in the value is a ``_Tensor``. Raises _Refused for a global that is
-    not in GLOBALS, ValueError, TypeError or LookupError for a pickle that is damaged or does anything else.
+    not in GLOBALS, one of _DAMAGE for a pickle that is damaged or does anything else.
     """
     stack, marks, memo, storages = [], [], {}, {}
 
