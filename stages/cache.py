@@ -11,6 +11,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import time
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -29,6 +30,8 @@ FINGERPRINT_BYTES = 32
 DIGEST_BYTES = 32
 # Entries read or written in one transaction: enough to be fast, few enough for other processes to get their turn.
 TRANSACTION = 256
+# How exactly the time of last use is known, in seconds: noting it costs as much as storing the entry.
+NOTED = 3600
 # Values live in the database, not in files of their own.
 NO_FILES = 2**40
 
@@ -102,8 +105,17 @@ class FeatureCache:
         self._store.set(b"about" + self._fingerprint, self._about)
 
     def _read(self, keys):
-        with self._store.transact():
-            return [self._store.get(key) for key in keys]
+        # diskcache's own get looks up one key at a time and writes the whole entry anew to note the time of its use.
+        places = ",".join("?" * len(keys))
+        query = f"SELECT key, value, access_time FROM Cache WHERE raw = 1 AND key IN ({places})"
+        found = {key: (value, used) for key, value, used in self._store._sql(query, keys)}
+        now = time.time()
+        stale = [key for key, (_, used) in found.items() if used <= now - NOTED]
+        if stale:
+            update = f"UPDATE Cache SET access_time = ? WHERE raw = 1 AND key IN ({','.join('?' * len(stale))})"
+            with self._store.transact():
+                self._store._sql(update, [now, *stale])
+        return [found.get(key, (None,))[0] for key in keys]
 
     def _write(self, digests, features):
         with self._store.transact():

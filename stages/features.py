@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import joblib
@@ -104,24 +103,28 @@ def featurize(paths, recipe, runtime, allocate):
     cache = FeatureCache(place(runtime.cache), runtime.cache_gb, fingerprint(recipe), about)
     array = None
     missing = []
+
+    def fill(digests, features):
+        nonlocal array
+        if array is None:
+            array = allocate(len(paths), len(features[0]))
+        array[[rows[digest][0] for digest in digests]] = features
+        for digest, feature in zip(digests, features):
+            if len(rows[digest]) > 1:
+                array[rows[digest]] = feature
+
     for digests in _batches(rows, TRANSACTION):
         with spent("cache"):
-            found = cache.get(digests)
-        for digest, feature in zip(digests, found):
-            if feature is None:
-                missing.append(digest)
-                continue
-            if array is None:
-                array = allocate(len(paths), len(feature))
-            array[rows[digest]] = feature
+            found = dict(zip(digests, cache.get(digests)))
+        held = [digest for digest in digests if found[digest] is not None]
+        missing += [digest for digest in digests if found[digest] is None]
+        if held:
+            fill(held, [found[digest] for digest in held])
 
     bar = progress(total=len(missing), desc="featurizing", disable=not missing)
     with bar, contextlib.closing(_forward(missing, rows, paths, recipe, runtime)) as results:
         for chunk, (features, seconds) in results:
-            if array is None:
-                array = allocate(len(paths), features.shape[1])
-            for digest, feature in zip(chunk.digests, features):
-                array[rows[digest]] = feature
+            fill(chunk.digests, features)
             with spent("cache"):
                 cache.put(chunk.digests, features)
             spent.add(seconds)
@@ -134,7 +137,8 @@ def featurize(paths, recipe, runtime, allocate):
 def read(path):
     """The bytes of an image file and their SHA-256 digest. Raises InputError where it cannot be read."""
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            data = file.read()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): `dvc repro` takes up what has changed") from None
     return data, hashlib.sha256(data).digest()

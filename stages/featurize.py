@@ -28,7 +28,7 @@ def main():
             return np.memmap(file, dtype, "r+", shape=(count, dim))
 
         array, digests, metrics = features.featurize(
-            [IMAGES / row.path for row in rows], recipe, given.runtime, allocate
+            [f"{IMAGES}/{row.path}" for row in rows], recipe, given.runtime, allocate
         )
         start = 0
         for subset in SUBSETS:

@@ -1,5 +1,6 @@
 """images: the data set as ``data/images/<class>/<file>``, every image known to be readable."""
 
+import contextlib
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -51,7 +52,8 @@ def folder(source, destination, on_bad_image):
     files = [path for folder in _visible(source) if folder.is_dir() for path in _visible(folder)]
     loose = sum(path.is_file() for path in _visible(source))
     if loose:
-        print(f"passed over {loose} file{'s' * (loose > 1)} that lie directly in {source}, in no class")
+        which = "1 file that lies" if loose == 1 else f"{loose} files that lie"
+        print(f"passed over {which} directly in {source}, in no class")
     if not files:
         raise InputError(f"there are no images in {source}: put them there as {source}/<class>/<image>")
     bad = [complaint for complaint in _check(files) if complaint]
@@ -115,11 +117,14 @@ def _listable(path):
 
 
 def _link(source, destination):
-    try:
-        os.symlink(os.path.abspath(source), destination)
-    except OSError:
-        # A file system without links.
-        shutil.copy2(source, destination)
+    """Makes ``destination`` the same file as ``source``, by the first way that works here."""
+    source = os.path.realpath(source)
+    # A hard link also stands when the user removes the original; a symbolic one reaches other file systems.
+    for way in (os.link, os.symlink):
+        with contextlib.suppress(OSError):
+            way(source, destination)
+            return
+    shutil.copyfile(source, destination)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """params.yaml as one typed model, checked whole whenever a stage starts."""
 
+import contextlib
 import difflib
 import math
 from typing import Annotated, Literal, Union
@@ -16,6 +17,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from stages.backbones import BACKBONES, CUTS
 from stages.errors import InputError
@@ -26,19 +28,33 @@ FILE = "params.yaml"
 def _number(value):
     # YAML 1.1 reads 1e-3 (no dot) as text, and DVC writes it so.
     if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError):
+            value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"must be a number (got {value!r})")
+        raise PydanticCustomError("number", "must be a number")
     return value
+
+
+def _off(value):
+    # YAML 1.1 reads off as false.
+    return "off" if value is False else value
 
 
 Number = Annotated[float, BeforeValidator(_number)]
 Fraction = Annotated[Number, Field(gt=0, lt=1)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 Count = Annotated[StrictInt, Field(ge=1)]
+Text = Annotated[StrictStr, Field(min_length=1)]
+
+# What pydantic says in terms of Python.
+_MESSAGES = {
+    "int_type": "must be a whole number",
+    "list_type": "must be a list",
+    "model_type": "must be keys with values",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text",
+    "too_short": "must not be empty",
+}
 
 
 class Section(BaseModel):
@@ -47,14 +63,14 @@ class Section(BaseModel):
 
 class Dataset(Section):
     name: Literal["digits", "folder"]
-    path: StrictStr
+    path: Text
     on_bad_image: Literal["fail", "skip"]
 
 
 class BackboneSection(Section):
     name: StrictStr
     weights: Literal["pretrained", "file"]
-    path: StrictStr
+    path: Text
     cut: Literal[CUTS]
 
     @field_validator("name")
@@ -109,7 +125,7 @@ class Runtime(Section):
     ]
     workers: Union[Literal["auto"], Count]
     batch_size: Annotated[StrictInt, Field(ge=1, le=1024)]
-    cache: StrictStr
+    cache: Annotated[Text, BeforeValidator(_off)]
     cache_gb: Union[Literal["auto"], Annotated[Number, Field(gt=0)]]
 
 
@@ -135,7 +151,8 @@ def load(path=FILE):
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path} is not valid YAML{place}: {getattr(error, 'problem', error)}") from None
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{path} is not valid YAML{place}: {what}") from None
     try:
         return Params.model_validate(values)
     except ValidationError as error:
@@ -158,13 +175,15 @@ def _sentence(path, errors):
     elif first["type"] == "value_error":
         what = str(first["ctx"]["error"])
     else:
-        wanted = "; or ".join(
-            e["msg"].replace("Input should be", "must be") for e in errors if _same_key(e["loc"], first["loc"])
-        )
-        what = f"{wanted} (got {first['input']!r})"
+        wanted = dict.fromkeys(_message(e) for e in errors if _same_key(e["loc"], first["loc"]))
+        what = f"{'; or '.join(wanted)} (got {first['input']!r})"
     others = len({tuple(e["loc"][:2]) for e in errors}) - 1
     more = f" (and {others} more key{'s' if others > 1 else ''} to mend)" if others else ""
     return f"{path}: {key}: {what}{more}"
+
+
+def _message(error):
+    return _MESSAGES.get(error["type"]) or error["msg"].replace("Input should be", "must be")
 
 
 def _same_key(a, b):

@@ -4,7 +4,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from stages.errors import InputError
 
@@ -12,6 +12,17 @@ from stages.errors import InputError
 VERSION = 1
 
 INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+# By EXIF orientation; 1 is upright.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # Pillow refuses an image of more than twice this many pixels as a decompression bomb; below that it only warns.
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
@@ -29,14 +40,20 @@ def decode(data, name):
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            return _rgb(ImageOps.exif_transpose(image))
+            return _rgb(_upright(image))
     except UnidentifiedImageError:
         raise InputError(f"{name} is not an image of a kind that can be read") from None
     except Image.DecompressionBombError:
         raise InputError(f"{name} has more than {MAX_PIXELS:,} pixels: refused as a decompression bomb") from None
-    except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, MemoryError, OverflowError) as error:
-        # What Pillow's decoders raise on damaged files.
+    except Exception as error:
+        # On damaged files Pillow's decoders raise whatever they stumble over, struct.error and RuntimeError included.
         raise InputError(f"{name} is damaged or cut short ({error})") from None
+
+
+def _upright(image):
+    # ImageOps.exif_transpose also writes the EXIF block anew, and fails where any entry of it is odd.
+    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    return image if turn is None else image.transpose(turn)
 
 
 def _rgb(image):

@@ -5,6 +5,7 @@ and the feature vector: little-endian, shape (dim,), the dtype that ``features.j
 """
 
 import os
+import struct
 
 import numpy as np
 
@@ -24,14 +25,18 @@ def write(subset, records):
     rec_path, idx_path = (FEATURES / f"{subset}.{kind}" for kind in ("rec", "idx"))
     with replacing(idx_path) as idx, replacing(rec_path) as rec:
         file = mx.recordio.MXIndexedRecordIO(str(idx), str(rec), "w")
-        for row, digest, feature in records:
-            header = mx.recordio.IRHeader(0, row.label, row.index, int.from_bytes(digest[:8], "big"))
-            file.write_idx(row.index, mx.recordio.pack(header, feature.tobytes()))
-        size = file.tell()
-        file.close()
-        # MXNet does not notice a disk that fills up while it closes the file.
-        if os.path.getsize(rec) != size:
-            raise InputError(f"{rec_path} could not be written whole ({size} bytes): is the disk full?")
+        try:
+            for row, digest, feature in records:
+                header = mx.recordio.IRHeader(0, row.label, row.index, int.from_bytes(digest[:8], "big"))
+                file.write_idx(row.index, mx.recordio.pack(header, feature.tobytes()))
+            size = file.tell()
+            file.close()
+            # MXNet does not notice a disk that fills up while it closes the file.
+            whole = os.path.getsize(rec) == size
+        except mx.base.MXNetError:
+            whole = False
+        if not whole:
+            raise InputError(f"{rec_path} could not be written whole: is the disk full?")
 
 
 def read(subset):
@@ -42,19 +47,35 @@ def read(subset):
     about = read_json(ABOUT)
     dtype, dim = np.dtype(about["dtype"]).newbyteorder("<"), about["dim"]
     rec_path, idx_path = (FEATURES / f"{subset}.{kind}" for kind in ("rec", "idx"))
-    with open(idx_path, encoding="ascii") as lines:
+    with open(idx_path, "rb") as lines:
         count = sum(1 for _ in lines)
     features = np.empty((count, dim), dtype)
     labels = np.empty(count, np.int64)
-    file = mx.recordio.MXRecordIO(str(rec_path), "r")
-    for row in range(count):
-        record = file.read()
-        if record is None:
-            raise InputError(f"{rec_path} ends after {row} of {count} records: run `dvc repro -f featurize`")
-        header, payload = mx.recordio.unpack(record)
+    found = 0
+    for header, payload in _unpacked(rec_path):
         if len(payload) != dim * dtype.itemsize:
-            raise InputError(f"{rec_path}, record {row}: {len(payload)} bytes are not {dim} {dtype.name} numbers")
-        features[row] = np.frombuffer(payload, dtype)
-        labels[row] = int(header.label)
-    file.close()
+            raise InputError(f"{rec_path}, record {found}: {len(payload)} bytes are not {dim} {dtype.name} numbers")
+        if found < count:
+            features[found] = np.frombuffer(payload, dtype)
+            labels[found] = int(header.label)
+        found += 1
+    if found != count:
+        raise InputError(f"{rec_path} holds {found} records, {idx_path.name} {count}: run `dvc repro -f featurize`")
     return features, labels
+
+
+def _unpacked(path):
+    """Yields (IRHeader, payload) for every record of the file at ``path``."""
+    file = mx.recordio.MXRecordIO(str(path), "r")
+    row = 0
+    while True:
+        try:
+            record = file.read()
+            if record is None:
+                break
+            unpacked = mx.recordio.unpack(record)
+        except (mx.base.MXNetError, struct.error):
+            raise InputError(f"{path} is damaged at record {row}: run `dvc repro -f featurize`") from None
+        yield unpacked
+        row += 1
+    file.close()

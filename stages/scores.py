@@ -13,8 +13,8 @@ def score(logits, labels):
     own = logits[np.arange(len(labels)), labels]
     largest = logits.max(axis=1)
     log_sum = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-    # Rank among the logits; a tie counts against the row.
-    rank = (logits >= own[:, None]).sum(axis=1)
+    # Rank among the logits; a tie counts against the row, and so does NaN.
+    rank = (~(logits < own[:, None])).sum(axis=1)
     return {
         "loss": float((log_sum - own).mean()),
         "top1": float((rank <= 1).mean()),

@@ -33,23 +33,22 @@ def assign(digests, fractions, seed):
 
     digests: {``<class>/<file>``: digest of the bytes}; fractions: of train, valid, test; seed: int.
 
-    Within a class the images are put in the order of a keyed hash of their digests and counted off. So a copy is
-    where its original is, names do not matter, and a new image moves at most the images at the borders.
+    Within a class the distinct images are put in the order of a keyed hash of their digests and counted off. So a
+    copy is where its original is, names do not matter, and a new image moves at most the images at the borders.
     Raises InputError naming a class too small to be in all three subsets.
     """
-    members = defaultdict(Counter)
+    members = defaultdict(set)
     for path, digest in digests.items():
-        members[path.split("/")[0]][digest] += 1
+        members[path.split("/")[0]].add(digest)
     subsets = {}
     for name, images in members.items():
-        places = Counter(dict(zip(SUBSETS, quotas(sum(images.values()), fractions))))
-        # A copy that another class holds too has its place already.
-        places.subtract(Counter({subsets[d]: n for d, n in images.items() if d in subsets}))
-        order = sorted(images, key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest())
-        for digest in order:
+        places = Counter(dict(zip(SUBSETS, quotas(len(images), fractions))))
+        # An image that another class holds too has its place already.
+        places.subtract(subsets[digest] for digest in images if digest in subsets)
+        for digest in sorted(images, key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest()):
             if digest not in subsets:
-                subsets[digest] = next((s for s in SUBSETS if places[s] > 0), SUBSETS[0])
-                places[subsets[digest]] -= images[digest]
+                subsets[digest] = next(s for s in SUBSETS if places[s] > 0)
+                places[subsets[digest]] -= 1
         missing = [s for s in SUBSETS if s not in {subsets[d] for d in images}]
         if missing:
             raise InputError(

@@ -75,8 +75,8 @@ def fit(network, train, valid, settings, log, next_step):
         seconds.append(time.perf_counter() - begun)
 
         loss = loss_sum.asscalar() / len(labels)
-        if not np.isfinite(loss):
-            raise InputError(f"train: the loss is {loss} in epoch {epoch}: lower train.lr (it is {settings.lr})")
+        if not np.isfinite([loss, scores["loss"]]).all():
+            raise InputError(f"the loss is not finite in epoch {epoch}: lower train.lr (it is {settings.lr})")
         log("train/loss", float(loss))
         log("train/top1", float(right.asscalar() / len(labels)))
         log("valid/loss", scores["loss"])

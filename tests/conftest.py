@@ -1,0 +1,138 @@
+"""A copy of the project to run the real `dvc` in, and the small data it runs on."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.pictures import save_folder
+
+ROOT = Path(__file__).parent.parent
+BACKBONE = "mobilenet0.25"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Tests never touch the user's feature cache."""
+    os.environ["HEADSTART_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory):
+    """A Gluon parameter file of a small backbone with random weights."""
+    from stages import networks
+    from stages.mx import mx
+
+    mx.random.seed(7)
+    np.random.seed(7)
+    network = networks.build(BACKBONE)
+    network.initialize(mx.init.Xavier())
+    network(mx.nd.zeros((1, 3, 224, 224)))
+    path = tmp_path_factory.mktemp("weights") / "random.params"
+    network.save_parameters(str(path))
+    return path
+
+
+class Project:
+    """A git clone of the working tree in ``folder``, with the commands a user types."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HEADSTART_CACHE": str(self.folder.parent / "cache"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def run(self, *command, code=0, **environment):
+        """Runs ``command`` in the project; returns what it printed. Fails unless it exits with ``code``."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == code, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+    def repro(self, **settings):
+        """`dvc repro`; returns the names of the stages that ran."""
+        printed = self.run("dvc", "repro", **settings)
+        return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
+
+    def set(self, **values):
+        """Changes params.yaml: ``set(train={"lr": 0.1})``."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        for section, settings in values.items():
+            params[section].update(settings)
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def metrics(self, stage):
+        return json.loads((self.folder / "metrics" / f"{stage}.json").read_text())
+
+    def bytes(self, pattern):
+        """The bytes of all files that match ``pattern``, by their path."""
+        return {
+            str(p.relative_to(self.folder)): p.read_bytes() for p in sorted(self.folder.glob(pattern)) if p.is_file()
+        }
+
+    def features(self):
+        return {**self.bytes("data/features/*.rec"), **self.bytes("data/features/*.idx")}
+
+
+def clone(folder):
+    """A project in ``folder``, committed, as a fresh `git clone` of this working tree would be."""
+    folder = Path(folder)
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    project = Project(folder)
+    project.run("git", "init", "-q", "-b", "main")
+    project.run("git", "config", "user.email", "test@example.com")
+    project.run("git", "config", "user.name", "test")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "start")
+    return project
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """A folder of three classes with eight small photos each."""
+    folder = tmp_path_factory.mktemp("photos")
+    save_folder(folder, ["cat", "dög", "red panda"], per_class=8, size=(96, 72))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_project(tmp_path_factory, small_data, weights_file):
+    """A function that makes a project with its own copy of the small data and the small backbone."""
+
+    def make(name="project"):
+        place = tmp_path_factory.mktemp(name)
+        shutil.copytree(small_data, place / "photos")
+        project = clone(place / "project")
+        project.photos = place / "photos"
+        project.set(
+            dataset={"name": "folder", "path": str(project.photos)},
+            backbone={"name": BACKBONE, "weights": "file", "path": str(weights_file)},
+            train={"epochs": 3},
+            runtime={"workers": 1},
+        )
+        project.run("git", "commit", "-qam", "small data")
+        return project
+
+    return make

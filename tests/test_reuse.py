@@ -1,0 +1,199 @@
+"""No image goes through the network twice, by the commands a user types."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+from tests.conftest import Project
+from tests.pictures import photo, save_folder
+
+pytestmark = pytest.mark.xdist_group("reuse")
+
+
+@pytest.fixture(scope="module")
+def project(small_project):
+    project = small_project("reuse")
+    project.repro()
+    assert project.metrics("featurize") | {"images": 24, "forward_passes": 24, "reused": 0} == project.metrics(
+        "featurize"
+    )
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "run")
+    return project
+
+
+def passes(project):
+    """Runs the pipeline up to featurize; returns how many images it was for and how many went through the network."""
+    # DVC's run cache would spare us featurize altogether where it knows the inputs: not what is tested here.
+    project.run("dvc", "repro", "--no-run-cache", "featurize")
+    metrics = project.metrics("featurize")
+    assert metrics["reused"] == metrics["images"] - metrics["forward_passes"]
+    return metrics["images"], metrics["forward_passes"]
+
+
+def test_another_split_computes_nothing(project):
+    project.set(split={"seed": 3})
+    assert passes(project) == (24, 0)
+    project.set(split={"train": 0.4, "valid": 0.3, "test": 0.3})
+    assert passes(project) == (24, 0)
+
+
+def test_other_names_compute_nothing(project):
+    (project.photos / "cat").rename(project.photos / "lion")
+    (project.photos / "lion" / "000.jpg").rename(project.photos / "lion" / "a lion.jpg")
+    assert passes(project) == (24, 0)
+
+
+def test_another_dtype_of_the_records_computes_nothing(project):
+    project.set(featurize={"dtype": "float32"})
+    assert passes(project) == (24, 0)
+
+
+def test_only_new_and_changed_images_are_computed(project):
+    for seed in (50, 51, 52):
+        photo(seed, (80, 60)).save(project.photos / "lion" / f"new {seed}.png")
+    assert passes(project) == (27, 3)
+    # One changed, one twice under two names.
+    photo(53, (80, 60)).save(project.photos / "lion" / "new 50.png")
+    shutil.copy(project.photos / "lion" / "new 51.png", project.photos / "lion" / "copy of 51.png")
+    assert passes(project) == (28, 1)
+    for path in (project.photos / "lion").glob("*new*"):
+        path.unlink()
+    assert passes(project) == (25, 0)
+
+
+def test_the_same_new_photo_under_two_names_is_computed_once(project):
+    for name in ("one", "two"):
+        photo(60, (80, 60)).save(project.photos / "lion" / f"{name}.png")
+    assert passes(project) == (27, 1)
+
+
+def test_another_clone_computes_nothing(project, tmp_path):
+    project.run("git", "commit", "-qam", "changes")
+    project.run("git", "clone", "-q", ".", str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.environment = project.environment
+    assert passes(clone) == (27, 0)
+    assert clone.features() == project.features()
+
+
+def test_experiments_in_other_workspaces_compute_nothing(project):
+    project.run("dvc", "repro")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "all of it")
+    # Another split, so that featurize has to run in each of them.
+    project.run("dvc", "exp", "run", "--temp", "-n", "temp", "-S", "split.seed=10")
+    project.run("dvc", "exp", "run", "--queue", "-n", "one", "-S", "split.seed=11")
+    project.run("dvc", "exp", "run", "--queue", "-n", "two", "-S", "split.seed=12")
+    project.run("dvc", "queue", "start", "-j", "2")
+    deadline = time.time() + 120
+    while "Running" in (status := project.run("dvc", "queue", "status")) or "Queued" in status:
+        assert time.time() < deadline, status
+        time.sleep(1)
+    assert "Failed" not in status, status
+    experiments = json.loads(project.run("dvc", "exp", "show", "--json"))[1]["experiments"]
+    metrics = {e["name"]: e["revs"][0]["data"]["metrics"]["metrics/featurize.json"]["data"] for e in experiments}
+    assert set(metrics) == {"temp", "one", "two"}
+    assert {(m["images"], m["forward_passes"]) for m in metrics.values()} == {(27, 0)}
+    assert project.run("git", "status", "--short") == ""
+
+
+def test_a_weights_file_with_one_bit_changed_computes_everything(project, weights_file, tmp_path):
+    data = bytearray(weights_file.read_bytes())
+    # A low bit of a number in the middle of the file.
+    data[len(data) // 2 // 4 * 4] ^= 1
+    (tmp_path / "other.params").write_bytes(data)
+    project.set(backbone={"path": str(tmp_path / "other.params")})
+    assert passes(project) == (27, 26)
+    project.set(backbone={"path": str(weights_file)})
+    assert passes(project) == (27, 0)
+
+
+@pytest.mark.parametrize("values", [{"featurize": {"resize": "squash"}}], ids=["resize"])
+def test_other_preprocessing_computes_everything(project, values):
+    project.set(**values)
+    assert passes(project) == (27, 26)
+    project.run("git", "checkout", "-q", "params.yaml")
+    assert passes(project) == (27, 0)
+
+
+def test_the_bytes_are_the_same_without_with_a_cold_a_half_warm_and_a_warm_cache(project, tmp_path):
+    wanted = project.features()
+
+    def again(count, cache):
+        project.run("python", "-m", "stages.featurize", HEADSTART_CACHE=cache)
+        assert project.metrics("featurize")["forward_passes"] == count
+        assert project.features() == wanted
+
+    again(26, "off")
+    again(26, str(tmp_path / "cold"))
+    again(0, str(tmp_path / "cold"))
+
+    # Only the test images first.
+    test, rest = (
+        project.folder / "data/split/test.lst",
+        [project.folder / f"data/split/{s}.lst" for s in ("train", "valid")],
+    )
+    kept = {path: path.read_bytes() for path in rest}
+    for path in rest:
+        path.write_bytes(test.read_bytes())
+    project.run("python", "-m", "stages.featurize", HEADSTART_CACHE=str(tmp_path / "half"))
+    done = project.metrics("featurize")["forward_passes"]
+    assert 0 < done < 15
+    for path in rest:
+        path.write_bytes(kept[path])
+    again(26 - done, str(tmp_path / "half"))
+
+
+def test_killed_at_any_moment_it_goes_on_where_it_was(small_project):
+    project = small_project("killed")
+    save_folder(project.photos, ["cat", "dög", "red panda"], per_class=100, size=(96, 72))
+    project.set(runtime={"workers": 2, "batch_size": 2}, dataset={"path": str(project.photos)})
+    project.run("dvc", "repro", HEADSTART_CACHE="off")
+    wanted = {**project.features(), **project.bytes("data/model/*"), **project.bytes("data/split/*")}
+    for place in ("images", "split", "weights", "features", "model"):
+        shutil.rmtree(project.folder / "data" / place)
+    shutil.rmtree(project.folder / ".dvc" / "cache")
+    (project.folder / "dvc.lock").unlink()
+
+    moments = random.Random(0)
+    kills = 0
+    while kills < 20:
+        run = subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=project.folder,
+            env=project.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            printed, _ = run.communicate(timeout=moments.uniform(0.5, 6))
+            assert run.returncode == 0, printed
+            # It came to its end: once more from the start, with what the cache holds thrown away.
+            shutil.rmtree(project.folder / "data" / "split", ignore_errors=True)
+            shutil.rmtree(project.folder / ".dvc" / "cache", ignore_errors=True)
+            shutil.rmtree(project.environment["HEADSTART_CACHE"], ignore_errors=True)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.communicate()
+            kills += 1
+    project.run("dvc", "repro")
+    assert {**project.features(), **project.bytes("data/model/*"), **project.bytes("data/split/*")} == wanted
+    left = [path for place in ("data", "metrics") for path in (project.folder / place).rglob("*.tmp*")]
+    assert left == []
+    assert [p for p in psutil.process_iter() if _works_in(p, project.folder)] == []
+
+
+def _works_in(process, folder):
+    try:
+        return process.cwd() == str(folder)
+    except psutil.Error:
+        return False
