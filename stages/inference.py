@@ -11,10 +11,13 @@ it is computed as a convolution too (see ``_Rewriting._dense``). One OpenMP thre
 
 import ast
 import json
+import math
 import warnings
 
 import numpy as np
 
+from stages import preprocess, quantize
+from stages.errors import InputError
 from stages.mx import mx
 
 # Part of the fingerprint of every stored feature: raise it when a change here changes their bytes.
@@ -23,6 +26,12 @@ VERSION = 1
 # To be set before MXNet is loaded, in every process that computes features.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 
+# What a device can compute in. On both the features leave as float32.
+PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "gpu": ("float32", "float16")}
+
+# MXNet's own name for bfloat16, which numpy does not have.
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+
 # Rows of a dense layer that are computed together.
 ROWS = 16
 
@@ -30,21 +39,46 @@ ROWS = 16
 NO_OPS = ("Dropout", "_copy", "BlockGrad")
 
 
-def compile(body, shape, precision="float32", context=None):
+def compile(body, shape, precision="float32", context=None, calibration=None):
     """Compiles ``body`` for batches of exactly ``shape``.
 
     body: ``networks.Body`` with float32 parameters.
     shape: (n, 3, size, size).
-    precision: "float32".
+    precision: one of ``PRECISIONS`` of the device.
     context: the device, by default the CPU.
+    calibration: for int8, what :func:`calibrate` returned for the same body.
 
     Returns a function from a float32 NDArray of ``shape`` on ``context`` to a float32 NDArray (n, dim).
+    Raises InputError if the device cannot compute in ``precision``.
     """
     context = context or mx.cpu()
-    symbol, params = rewrite(*trace(body), rows=shape[0])
-    if context.device_type == "cpu":
+    known = PRECISIONS[context.device_type]
+    if precision not in known:
+        raise InputError(f"precision {precision} does not run on a {context.device_type}, only {' and '.join(known)}")
+    dtype = {"bfloat16": BFLOAT16, "float16": np.dtype(np.float16)}.get(precision)
+    symbol, params = rewrite(*trace(body), rows=shape[0], dtype=dtype)
+    if precision == "int8":
+        symbol, params = quantize.quantize(quantize.fuse(symbol), params, calibration)
+    elif context.device_type == "cpu":
         symbol = symbol.get_backend_symbol("MKLDNN")
     return _block(symbol, params, context)
+
+
+def calibrate(body, backbone):
+    """Measures the ranges of the values inside ``body`` that int8 needs: the ``calibration`` for :func:`compile`.
+
+    Depends on the body's parameters and the ``backbone``'s preprocessing, on nothing else. Returns plain data for JSON.
+    """
+    batch = mx.nd.array(preprocess.normalise(quantize.images(backbone.size), backbone))
+    symbol, params = rewrite(*trace(body), rows=len(batch))
+    symbol = quantize.fuse(symbol)
+    floats = quantize.float_layers(symbol, params, batch.shape)
+    names = quantize.ranged_outputs(symbol, params, floats)
+    # Copies, because MXNet does not return a variable such as "data" itself.
+    copies = mx.sym.Group([mx.sym.identity(symbol.get_internals()[name]) for name in names])
+    outputs = _block(copies, params, mx.cpu())(batch)
+    ranges = {name: [float(x.min().asscalar()), float(x.max().asscalar())] for name, x in zip(names, outputs)}
+    return {"float32": floats, "ranges": ranges}
 
 
 def trace(body):
@@ -58,20 +92,21 @@ def _block(symbol, params, context):
         warnings.simplefilter("ignore")
         block = mx.gluon.SymbolBlock(symbol, mx.sym.var("data"))
     used = block.collect_params()
-    used.load_dict({name: mx.nd.array(params[name], dtype=params[name].dtype) for name in used}, ctx=context)
+    used.load_dict({name: params[name] for name in used}, ctx=context, cast_dtype=True, dtype_source="saved")
     block.hybridize(static_alloc=True, static_shape=True)
     return block
 
 
-def rewrite(symbol, params, rows):
+def rewrite(symbol, params, rows, dtype=None):
     """Simplifies the inference graph ``symbol`` of one output; mathematically it stays the same function.
 
     params: numpy arrays by name, among them every variable of ``symbol`` but "data".
     rows: the number of images in a batch.
+    dtype: the type to compute in, if not float32; input and output are float32 all the same.
 
-    Returns (symbol, params). New names depend only on the graph, not on how many networks were built before.
+    Returns (symbol, NDArrays by name). New names depend only on the graph, not on how many networks were built before.
     """
-    rewriting = _Rewriting(symbol, params, rows)
+    rewriting = _Rewriting(symbol, params, rows, dtype)
     return rewriting.output, rewriting.params
 
 
@@ -106,15 +141,15 @@ class _Rewriting:
     pads: for a padding that was left out, ((top, left), (bottom, right)) for the convolutions that read it.
     """
 
-    def __init__(self, symbol, params, rows):
-        self.old_params, self.params, self.rows = params, {}, rows
+    def __init__(self, symbol, params, rows, dtype):
+        self.old_params, self.params, self.rows, self.dtype = params, {}, rows, dtype
         self.nodes, self.values, self.pads, self.count = _nodes(symbol), [], {}, {}
         rules = {"null": self._variable, "Pad": self._pad, "BatchNorm": self._batch_norm,
                  "Convolution": self._convolution, "FullyConnected": self._dense,
                  **dict.fromkeys(NO_OPS, self._input)}  # fmt: skip
         for node in self.nodes:
             self.values.append(rules.get(node.op, self._copy)(node))
-        self.output = self.values[-1]
+        self.output = self._cast(self.values[-1], np.float32)
 
     def _input(self, node, index=0):
         source, output = node.inputs[index]
@@ -124,16 +159,22 @@ class _Rewriting:
         number = self.count[op] = self.count.get(op, -1) + 1
         return f"{op.lower().strip('_')}{number}"
 
+    def _cast(self, x, dtype):
+        return x if self.dtype is None else mx.sym.amp_cast(x, dtype=dtype)
+
     def _variable(self, node):
-        return mx.sym.var(node.name)
+        # Parameters are not passed on: the operators that read them make their own.
+        return self._cast(mx.sym.var("data"), self.dtype) if node.name == "data" else None
 
     def _copy(self, node, **attrs):
         operator = getattr(mx.sym, node.op, None) or getattr(mx.sym._internal, node.op)
         inputs = [self._input(node, i) for i in range(len(node.inputs))]
         return operator(*inputs, name=self._name(node.op), **{**node.attrs, **attrs})
 
-    def _parameter(self, name, value):
-        self.params[name] = value.astype(np.float32)
+    def _parameter(self, name, value, dtype=None):
+        self.params[name] = mx.nd.array(value, dtype=np.float32)
+        if dtype is not None:
+            self.params[name] = mx.nd.amp_cast(self.params[name], dtype=dtype)
         return mx.sym.var(name)
 
     def _pad(self, node):
@@ -183,8 +224,12 @@ class _Rewriting:
         weight = _even_padding(weight, begin, end, node.attr("dilate", (1,) * axes))
         name = self._name("Convolution")
         attrs = {**node.attrs, "kernel": weight.shape[2:], "pad": tuple(map(max, begin, end)), "no_bias": False}
-        weight, bias = self._parameter(f"{name}_weight", weight), self._parameter(f"{name}_bias", bias)
-        return mx.sym.Convolution(self._input(node), weight, bias, name=name, **attrs)
+        return self._layer(self._input(node), weight, bias, name, **attrs)
+
+    def _layer(self, x, weight, bias, name, **attrs):
+        weight = self._parameter(f"{name}_weight", weight, self.dtype)
+        bias = self._parameter(f"{name}_bias", bias, self.dtype)
+        return mx.sym.Convolution(x, weight, bias, name=name, **attrs)
 
     def _dense(self, node):
         """A dense layer as a 1×1 convolution over "images" of ``ROWS`` pixels: a row becomes a pixel.
@@ -196,23 +241,22 @@ class _Rewriting:
             raise ValueError("a dense layer without flatten cannot be compiled")
         weight, bias = self._weights(node)
         units, width = weight.shape
+        filled = math.ceil(self.rows / ROWS) * ROWS
         name = self._name("FullyConnected")
-        weight = self._parameter(f"{name}_weight", weight.reshape(units, width, 1, 1))
-        x = self._input(node)
-        missing = -self.rows % ROWS
-        if missing:
-            # Pad wants four axes.
-            x = mx.sym.reshape(x, shape=(1, 1, self.rows, width), name=f"{name}_rows")
-            x = mx.sym.pad(x, mode="constant", pad_width=(0, 0, 0, 0, 0, missing, 0, 0), name=f"{name}_pad")
+        # In float32: MXNet's transpose of bfloat16 writes beyond its memory.
+        x = mx.sym.Flatten(self._cast(self._input(node), np.float32), name=f"{name}_rows")
+        if filled != self.rows:
+            # Copies of the rows fill the last block; their results are cut off again.
+            x = mx.sym.tile(x, reps=(math.ceil(filled / self.rows), 1), name=f"{name}_copies")
+            x = mx.sym.slice_axis(x, axis=0, begin=0, end=filled, name=f"{name}_filled")
         x = mx.sym.reshape(x, shape=(-1, ROWS, width), name=f"{name}_blocks")
         x = mx.sym.transpose(x, axes=(0, 2, 1), name=f"{name}_pixels")
-        x = mx.sym.reshape(x, shape=(-1, width, ROWS, 1), name=f"{name}_images")
-        x = mx.sym.Convolution(
-            x, weight, self._parameter(f"{name}_bias", bias), kernel=(1, 1), num_filter=units, name=name
-        )
-        x = mx.sym.transpose(x, axes=(0, 2, 1, 3), name=f"{name}_back")
-        x = mx.sym.reshape(x, shape=(-1, units), name=f"{name}_output")
-        return mx.sym.slice_axis(x, axis=0, begin=0, end=self.rows, name=f"{name}_slice") if missing else x
+        x = self._cast(mx.sym.reshape(x, shape=(-1, width, ROWS, 1), name=f"{name}_images"), self.dtype)
+        x = self._layer(x, weight.reshape(units, width, 1, 1), bias, name, kernel=(1, 1), num_filter=units)
+        x = mx.sym.transpose(self._cast(x, np.float32), axes=(0, 2, 1, 3), name=f"{name}_unpixels")
+        x = mx.sym.reshape(x, shape=(-1, units), name=f"{name}_unblocks")
+        x = mx.sym.slice_axis(x, axis=0, begin=0, end=self.rows, name=f"{name}_output")
+        return self._cast(x, self.dtype)
 
 
 def _even_padding(weight, begin, end, dilate):

@@ -10,6 +10,7 @@ import time
 
 import psutil
 import pytest
+
 from tests.conftest import Project
 from tests.pictures import photo, save_folder
 
