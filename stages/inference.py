@@ -58,6 +58,8 @@ def compile(body, shape, precision="float32", context=None, calibration=None):
     dtype = {"bfloat16": BFLOAT16, "float16": np.dtype(np.float16)}.get(precision)
     symbol, params = rewrite(*trace(body), rows=shape[0], dtype=dtype)
     if precision == "int8":
+        if calibration is None:
+            raise ValueError("int8 needs the calibration of the body")
         symbol, params = quantize.quantize(quantize.fuse(symbol), params, calibration)
     elif context.device_type == "cpu":
         symbol = symbol.get_backend_symbol("MKLDNN")

@@ -1,0 +1,78 @@
+"""int8: ranges that depend on the backbone alone, and features close to those of float32."""
+
+import json
+
+import numpy as np
+import pytest
+
+from stages import inference, quantize
+from stages.backbones import BACKBONES
+from stages.mx import mx
+from tests.test_inference import random_body
+
+NAME = "mobilenet0.25"
+SIZE = 224
+
+
+@pytest.fixture(scope="module")
+def body():
+    return random_body(NAME, SIZE)
+
+
+@pytest.fixture(scope="module")
+def calibration(body):
+    return inference.calibrate(body, BACKBONES[NAME])
+
+
+def test_the_calibration_images_are_always_the_same():
+    first, second = quantize.images(64), quantize.images(64)
+    assert first.shape == (quantize.IMAGES, 64, 64, 3)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, second)
+
+
+def test_the_calibration_images_are_different_and_use_the_whole_range():
+    images = quantize.images(64)
+    assert len({image.tobytes() for image in images}) == len(images)
+    assert images.min() == 0 and images.max() == 255
+    assert 40 < images.std() < 100
+    # Neighbouring pixels are alike, as in a photograph.
+    assert np.abs(np.diff(images.astype(float), axis=1)).mean() < images.std() / 2
+
+
+def test_a_calibration_is_plain_data_and_belongs_to_the_weights(body, calibration):
+    assert json.loads(json.dumps(calibration)) == calibration
+    assert inference.calibrate(body, BACKBONES[NAME]) == calibration
+    assert all(low < high for low, high in calibration["ranges"].values())
+
+
+def test_features_are_near_float32(body, calibration):
+    batch = mx.nd.array(np.random.default_rng(0).standard_normal((8, 3, SIZE, SIZE)))
+    exact = inference.compile(body, batch.shape)(batch).asnumpy()
+    stored = json.loads(json.dumps(calibration))
+    rounded = inference.compile(body, batch.shape, "int8", calibration=stored)(batch)
+    assert rounded.dtype == np.float32
+    rounded = rounded.asnumpy()
+    difference = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    assert 1e-4 < difference < 0.05
+
+
+def test_the_first_layer_stays_in_float32(calibration):
+    assert calibration["float32"][0] == "sg_mkldnn_conv_act_0"
+    assert "sg_mkldnn_conv_act_0_output" in calibration["ranges"]
+    assert "data" not in calibration["ranges"]
+    # What stays is a small part, at the begin.
+    assert 1 <= len(calibration["float32"]) <= 3
+
+
+def test_ranges_of_another_network_are_refused(body, calibration):
+    ranges = dict(calibration["ranges"])
+    gone = sorted(ranges)[3]
+    del ranges[gone]
+    with pytest.raises(ValueError, match=gone):
+        inference.compile(body, (1, 3, SIZE, SIZE), "int8", calibration={**calibration, "ranges": ranges})
+
+
+def test_without_ranges_int8_is_refused(body):
+    with pytest.raises(ValueError, match="calibration"):
+        inference.compile(body, (1, 3, SIZE, SIZE), "int8")
