@@ -6,7 +6,9 @@ import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from stages import params
+import platformdirs
+
+from stages import caltech256, params
 from stages.errors import InputError
 from stages.paths import CLASSES, IMAGES, replacing, write_text
 from stages.preprocess import decode
@@ -18,6 +20,8 @@ def main():
     with replacing(IMAGES, folder=True) as destination:
         if dataset.name == "digits":
             classes = digits(destination)
+        elif dataset.name == "caltech256":
+            classes = caltech(Path(dataset.path), destination, dataset.clutter)
         else:
             classes = folder(Path(dataset.path), destination, dataset.on_bad_image)
     write_text(CLASSES, "".join(f"{name}\n" for name in classes))
@@ -38,6 +42,19 @@ def digits(destination):
         grey = np.round(image * (255 / 16)).astype(np.uint8)
         Image.fromarray(grey).save(destination / classes[label] / f"{number:04}.png")
     print(f"digits: {len(data.target)} images of {len(classes)} classes")
+    return classes
+
+
+def caltech(source, destination, clutter):
+    """Unpacks Caltech-256 into ``destination``; returns its class names in the published order.
+
+    source: the archive, if the user has it; anything else means to download it, once, into the user's cache folder.
+    clutter: whether to take the 257th class, of images that belong to none of the others.
+    """
+    archive = caltech256.fetch(source if source.is_file() else platformdirs.user_cache_path("headstart") / "downloads")
+    # Its MD5 vouches for the images.
+    classes = caltech256.extract(archive, destination, clutter)
+    print(f"caltech256: {sum(1 for _ in destination.glob('*/*'))} images of {len(classes)} classes")
     return classes
 
 

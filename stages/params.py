@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -48,6 +49,7 @@ Text = Annotated[StrictStr, Field(min_length=1)]
 
 # What pydantic says in terms of Python.
 _MESSAGES = {
+    "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "list_type": "must be a list",
     "model_type": "must be keys with values",
@@ -62,8 +64,9 @@ class Section(BaseModel):
 
 
 class Dataset(Section):
-    name: Literal["digits", "folder"]
+    name: Literal["digits", "folder", "caltech256"]
     path: Text
+    clutter: StrictBool
     on_bad_image: Literal["fail", "skip"]
 
 

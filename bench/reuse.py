@@ -1,0 +1,96 @@
+"""What the feature cache gives when it is warm and costs when it is cold: ``python -m bench.reuse``.
+
+Warm: 20,000 small files read, hashed, looked up (1,280 numbers each) and written as float16 records.
+Cold: photos through EfficientNet-Lite0 with the cache on and off by turns, one worker per core.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from stages import features, featurize, lists, params, paths, weights
+from stages.cache import VARIABLE, FeatureCache
+from tests.pictures import encoded, photo
+
+ROUNDS = 5
+WARM, DIM = 20_000, 1280
+COLD = 320
+
+
+@contextlib.contextmanager
+def workspace(files):
+    """The current folder becomes one where featurize can run: params, weights, and ``files`` (bytes) as images."""
+    before, given = Path.cwd(), yaml.safe_load(Path(params.FILE).read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            Path(params.FILE).write_text(yaml.safe_dump(given))
+            weights.main()
+            (paths.IMAGES / "class").mkdir(parents=True)
+            rows = [lists.Row(i, 0, f"class/{i:05}") for i in range(len(files))]
+            for row, data in zip(rows, files):
+                (paths.IMAGES / row.path).write_bytes(data)
+            paths.SPLIT.mkdir()
+            for subset in paths.SUBSETS:
+                lists.write(paths.SPLIT / f"{subset}.lst", rows if subset == "train" else [])
+            paths.write_text(paths.CLASSES, "class\n")
+            yield Path(folder)
+        finally:
+            os.chdir(before)
+
+
+def run(cache):
+    """Runs featurize with ``$HEADSTART_CACHE`` set to ``cache``; returns its metrics."""
+    os.environ[VARIABLE] = str(cache)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        featurize.main()
+    return paths.read_json(paths.METRICS / "featurize.json")
+
+
+def warm():
+    """Images per second with every feature in the cache, ``ROUNDS`` times."""
+    rng = np.random.default_rng(0)
+    files = [rng.bytes(400) for _ in range(WARM)]
+    with workspace(files) as folder:
+        given = params.load()
+        fingerprint = features.fingerprint(features.recipe(given.backbone.cut, given.featurize))
+        cache = FeatureCache(folder / "cache", "auto", fingerprint, "bench")
+        for start in range(0, WARM, 250):
+            digests = [features.read(paths.IMAGES / f"class/{i:05}")[1] for i in range(start, start + 250)]
+            cache.put(digests, rng.random((250, DIM), dtype=np.float32))
+        cache.close()
+        results = [run(folder / "cache") for _ in range(ROUNDS)]
+    assert all(result["forward_passes"] == 0 for result in results)
+    return [result["images_per_second"] for result in results]
+
+
+def cold():
+    """Seconds without and with a cold cache, by turns: a list of pairs."""
+    files = [encoded(photo(seed, (500, 375)), "JPEG", quality=90) for seed in range(COLD)]
+    pairs = []
+    with workspace(files) as folder:
+        for _ in range(ROUNDS):
+            without = run("off")["seconds"]
+            pairs.append((without, run(folder / "cache")["seconds"]))
+            shutil.rmtree(folder / "cache")
+    return pairs
+
+
+def main():
+    rates = warm()
+    print(f"warm: {statistics.median(rates):,.0f} images/s, median of {ROUNDS} (best {max(rates):,.0f})")
+    pairs = cold()
+    ratios = [on / off for off, on in pairs]
+    print(f"cold: {statistics.median(ratios):.3f} × the time without a cache, median of {ROUNDS}", end=" ")
+    print(f"({min(ratios):.3f} to {max(ratios):.3f})")
+
+
+if __name__ == "__main__":
+    main()
