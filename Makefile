@@ -10,7 +10,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11 python3.12 python3.10 python3.9 python3 python
 suitable := import sys; sys.exit(not ((3, 9) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32))
 
-GPU ?= $(if $(wildcard /proc/driver/nvidia/version),yes,no)
+GPU ?= $(shell nvidia-smi -L > /dev/null 2>&1 && echo yes || echo no)
 device := $(if $(filter yes,$(GPU)),GPU,CPU)
 requirements := $(if $(filter yes,$(GPU)),requirements-gpu.txt,requirements.txt)
 files := requirements-base.txt $(requirements) constraints.txt
@@ -44,6 +44,11 @@ $(installed): $(files)
 	if [ -z "$$found" ]; then \
 	  echo "error: headstart needs Python 3.9, 3.10, 3.11 or 3.12 (64 bit) and found none as $(PYTHON): install one," \
 	    "or name it: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	new=$$([ $(GPU) = yes ] && nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | sort -n | tail -1); \
+	if [ "$${new%%.*}" -ge 9 ] 2> /dev/null; then \
+	  echo "error: a GPU of compute capability $$new is too new for MXNet, whose CUDA 11.2 code ends at 8.9 (Ada):" \
+	    "use the CPU with make $(or $(MAKECMDGOALS),setup) GPU=no" >&2; exit 1; \
 	fi; \
 	echo "making .venv with $$($$found --version) for the $(device); this takes a minute or two"; \
 	rm -rf .venv && "$$found" -m venv .venv || { rm -rf .venv; \

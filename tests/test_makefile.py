@@ -1,0 +1,54 @@
+"""`make setup` says in one sentence what it cannot do; what it can do, every other test stands on."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.conftest import ROOT
+
+FILES = ["Makefile", "constraints.txt", *(path.name for path in ROOT.glob("requirements*.txt"))]
+
+
+@pytest.fixture
+def setup(tmp_path):
+    """A function that runs `make setup` with arguments in an empty place; programs in ``bin`` come first."""
+    for name in FILES:
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "bin").mkdir()
+
+    def run(*arguments):
+        path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            ["make", "setup", *arguments], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+        )
+
+    return run
+
+
+def test_without_a_suitable_python(setup, tmp_path):
+    done = setup("PYTHON=/bin/false no-such-python")
+    assert done.returncode != 0
+    assert "needs Python 3.9, 3.10, 3.11 or 3.12" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_a_gpu_too_new_is_refused_before_anything_is_downloaded(setup, tmp_path):
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.write_text('#!/bin/sh\ncase "$*" in -L) echo GPU 0;; *) printf "8.6\\n9.0\\n";; esac\n')
+    program.chmod(0o755)
+    done = setup()
+    assert done.returncode != 0
+    assert "compute capability 9.0 is too new" in done.stderr
+    assert "GPU=no" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_every_requirement_has_its_reason_and_no_address():
+    for name in FILES[1:]:
+        for line in (ROOT / name).read_text().splitlines():
+            assert "://" not in line
+            if name != "constraints.txt" and line and not line.startswith(("#", "-")):
+                assert re.search(r"  *# \w.+", line.replace("# …", "# and")), f"{name}: {line}"
