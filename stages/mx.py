@@ -29,7 +29,8 @@ GCC_RUNTIME = {"libgomp.so.1": "libgomp-*.so.1*", "libquadmath.so.0": "libquadma
 
 def _site_packages():
     spec = importlib.util.find_spec("mxnet")
-    if spec is None:
+    # Without an origin it is but a folder of that name, such as what is left of an MXNet that was uninstalled.
+    if spec is None or spec.origin is None:
         raise InputError(
             f"MXNet is not installed for {sys.executable}: run `make setup`, then `source .venv/bin/activate`"
         )
@@ -53,6 +54,8 @@ def _link_gcc_runtime(site):
         copies = sorted(site.glob(f"*.libs/{wheels_name}"))
         link = site / "mxnet" / library
         if copies and not link.exists() and not _loads(library):
+            # One that leads nowhere: the wheel was replaced by another version.
+            link.unlink(missing_ok=True)
             link.symlink_to(os.path.relpath(copies[0], link.parent))
             links.append(link)
     return bool(links)

@@ -12,7 +12,8 @@ def score(logits, labels):
     logits = logits.astype(np.float64)
     own = logits[np.arange(len(labels)), labels]
     largest = logits.max(axis=1)
-    log_sum = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    with np.errstate(invalid="ignore"):
+        log_sum = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
     # Rank among the logits; a tie counts against the row, and so does NaN.
     rank = (~(logits < own[:, None])).sum(axis=1)
     return {

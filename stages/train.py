@@ -11,6 +11,9 @@ from stages.mx import mx
 from stages.paths import METRICS, read_json, write_json
 from stages.scores import score
 
+# MXNet's default for its accelerated gradient is no momentum, which is nothing but sgd.
+OPTIONS = {"nag": {"momentum": 0.9}}
+
 
 def main():
     given = params.load()
@@ -49,7 +52,8 @@ def fit(network, train, valid, settings, log, next_step):
     mx.random.seed(settings.seed)
     shuffle = np.random.default_rng(settings.seed)
     network.output.initialize(mx.init.Xavier(), ctx=context, force_reinit=True)
-    optimizer = mx.optimizer.create(settings.optimizer, learning_rate=settings.lr, wd=settings.weight_decay)
+    options = OPTIONS.get(settings.optimizer, {})
+    optimizer = mx.optimizer.create(settings.optimizer, learning_rate=settings.lr, wd=settings.weight_decay, **options)
     trainer = mx.gluon.Trainer(network.output.collect_params(), optimizer)
     cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
 

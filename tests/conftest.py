@@ -39,6 +39,62 @@ def weights_file(tmp_path_factory):
     return path
 
 
+def set_params(path, **values):
+    """Changes the params.yaml at ``path``, which begins as the shipped one: ``set_params(path, train={"lr": 0.1})``."""
+    params = yaml.safe_load((path if path.exists() else ROOT / "params.yaml").read_text())
+    for section, settings in values.items():
+        params[section].update(settings)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A function that makes an empty folder the place where the stages work, with weights and changed params in it."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(backbone, weights, **values):
+        (tmp_path / "data/weights").mkdir(parents=True)
+        (tmp_path / "data/weights/weights.params").symlink_to(weights)
+        (tmp_path / "data/weights/weights.json").write_text(json.dumps({"backbone": backbone}))
+        set_params(tmp_path / "params.yaml", **values)
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def vgg_file(tmp_path_factory):
+    """A Gluon parameter file of ``narrow_vgg`` with random weights."""
+    from stages import checkpoint
+    from stages.mx import mx
+
+    rng = np.random.default_rng(11)
+    arrays = {}
+    for name, shape in checkpoint.parameter_shapes(narrow_vgg(), 224).items():
+        spread = np.float32(np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1)
+        arrays[name] = mx.nd.array(rng.standard_normal(shape, np.float32) * spread)
+    path = tmp_path_factory.mktemp("weights") / "vgg.params"
+    mx.nd.save(str(path), arrays)
+    return path
+
+
+def narrow_vgg():
+    """The zoo's VGG with one convolution per block, two channels wide, with 20 outputs; fc6 and fc7 as wide as ever."""
+    from stages.mx import mx
+
+    return mx.gluon.model_zoo.vision.VGG([1] * 5, [2] * 5, classes=20)
+
+
+@pytest.fixture
+def vgg(workspace, vgg_file, monkeypatch):
+    """In a folder of its own with weights: ``vgg16`` is ``narrow_vgg`` there. Returns the network, with its weights."""
+    from stages import networks
+
+    monkeypatch.setattr(networks, "build", lambda name: narrow_vgg())
+    workspace("vgg16", vgg_file)
+    return networks.load("vgg16")
+
+
 class Project:
     """A git clone of the working tree in ``folder``, with the commands a user types."""
 
@@ -71,11 +127,7 @@ class Project:
 
     def set(self, **values):
         """Changes params.yaml: ``set(train={"lr": 0.1})``."""
-        path = self.folder / "params.yaml"
-        params = yaml.safe_load(path.read_text())
-        for section, settings in values.items():
-            params[section].update(settings)
-        path.write_text(yaml.safe_dump(params, sort_keys=False))
+        set_params(self.folder / "params.yaml", **values)
 
     def metrics(self, stage):
         return json.loads((self.folder / "metrics" / f"{stage}.json").read_text())
