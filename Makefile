@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint clean
+.PHONY: help setup repro test lint bench check-gpu clean
 
 PYTHON ?= python3.11 python3.12 python3.10 python3.9 python3 python
 suitable := import sys; sys.exit(not ((3, 9) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32))
@@ -23,7 +23,8 @@ help:
 	@echo "make repro   setup, then run the pipeline (dvc repro)"
 	@echo "make test    setup, then lint and all tests"
 	@echo "make lint    ruff"
-	@echo "make clean   remove .venv"
+	@echo "make check-gpu  check the GPU environment on a machine without a GPU (downloads 2 GB)"
+	@echo "make clean   remove the environments"
 
 setup: $(installed)
 
@@ -36,8 +37,17 @@ test: lint
 lint: $(developer)
 	@$(activated) ruff check . && ruff format --check .
 
+check-gpu: .venv-gpu/installed-requirements-gpu.txt
+	@.venv-gpu/bin/python -m tests.check_gpu_environment
+
+.venv-gpu/installed-requirements-gpu.txt: $(installed) requirements-gpu.txt
+	@echo "making .venv-gpu: 2 GB to download, 4 GB on disk"
+	@rm -rf .venv-gpu && .venv/bin/python -m venv .venv-gpu
+	@.venv-gpu/bin/pip install --quiet --disable-pip-version-check -r requirements-gpu.txt
+	@touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-gpu
 
 $(installed): $(files)
 	@for python in $(PYTHON); do "$$python" -c '$(suitable)' 2> /dev/null && found=$$python && break; done; \

@@ -5,7 +5,6 @@ import csv
 import numpy as np
 
 from stages import devices, head, params, records
-from stages.mx import mx
 from stages.paths import METRICS, replacing, write_json
 from stages.scores import per_class_accuracy, score
 
@@ -15,7 +14,7 @@ def main():
     context = devices.context(devices.resolve(runtime.devices, "auto")[0])
     network, about = head.load(context)
     features, labels = records.read("test")
-    logits = network.logits(mx.nd.array(features, ctx=context, dtype=np.float32))
+    logits = network.logits(features)
 
     classes = about["classes"]
     predicted = logits.argmax(axis=1)

@@ -34,14 +34,18 @@ class Recipe(NamedTuple):
     resize: str
     precision: str
     weights: str  # SHA-256 of the parameter file
+    calibration: str  # SHA-256 of the ranges that int8 needs, "" for another precision
 
 
 def recipe(cut, featurize):
     """The recipe for the network in ``data/weights``; featurize: that section of the params."""
     name = read_json(WEIGHTS / "weights.json")["backbone"]
     cut = BACKBONES[name].cuts[0] if cut == "auto" else cut
-    digest = hashlib.sha256((WEIGHTS / "weights.params").read_bytes()).hexdigest()
-    return Recipe(name, cut, featurize.resize, featurize.precision, digest)
+    weights = hashlib.sha256((WEIGHTS / "weights.params").read_bytes()).hexdigest()
+    calibration = ""
+    if featurize.precision == "int8":
+        calibration = hashlib.sha256((WEIGHTS / "calibration.json").read_bytes()).hexdigest()
+    return Recipe(name, cut, featurize.resize, featurize.precision, weights, calibration)
 
 
 def fingerprint(recipe):
@@ -99,7 +103,7 @@ def featurize(paths, recipe, runtime, allocate):
     for row, digest in enumerate(by_row):
         rows.setdefault(digest, []).append(row)
 
-    about = " ".join([*recipe[:-1], recipe.weights[:12]])
+    about = " ".join([*recipe[:4], recipe.weights[:12]])
     cache = FeatureCache(place(runtime.cache), runtime.cache_gb, fingerprint(recipe), about)
     array = None
     missing = []
@@ -108,7 +112,13 @@ def featurize(paths, recipe, runtime, allocate):
         nonlocal array
         if array is None:
             array = allocate(len(paths), len(features[0]))
-        array[[rows[digest][0] for digest in digests]] = features
+        firsts = [rows[digest][0] for digest in digests]
+        with np.errstate(over="ignore"):
+            array[firsts] = features
+        finite = np.isfinite(array[firsts]).all(axis=1)
+        if not finite.all():
+            path = paths[firsts[finite.argmin()]]
+            raise InputError(f"{path} has a feature beyond {array.dtype.name}: set featurize.dtype to float32")
         for digest, feature in zip(digests, features):
             if len(rows[digest]) > 1:
                 array[rows[digest]] = feature
@@ -176,6 +186,7 @@ def _load(device, recipe, batch_size, threads):
     backbone = BACKBONES[recipe.backbone]
     context = devices.context(device)
     body = networks.Body(networks.load(recipe.backbone), recipe.cut)
+    calibration = read_json(WEIGHTS / "calibration.json") if recipe.calibration else None
     pool = ThreadPoolExecutor(threads)
     compiled = {}
 
@@ -187,7 +198,7 @@ def _load(device, recipe, batch_size, threads):
         size = min(batch_size, 1 << (len(images) - 1).bit_length())
         shape = (size, 3, backbone.size, backbone.size)
         if shape not in compiled:
-            compiled[shape] = inference.compile(body, shape, recipe.precision, context)
+            compiled[shape] = inference.compile(body, shape, recipe.precision, context, calibration)
         batch = np.zeros(shape, np.float32)
         batch[: len(images)] = preprocess.normalise(np.stack(images), backbone)
         output = compiled[shape](mx.nd.array(batch, ctx=context))

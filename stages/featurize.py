@@ -1,13 +1,11 @@
 """featurize: every image's feature, from the cache or the backbone, into RecordIO."""
 
-import os
-import tempfile
 import time
 
 import numpy as np
 
 from stages import features, lists, params, records
-from stages.paths import FEATURES, IMAGES, METRICS, SUBSETS, write_json
+from stages.paths import FEATURES, IMAGES, METRICS, SUBSETS, mapped_array, write_json
 
 
 def main():
@@ -18,23 +16,19 @@ def main():
     rows = [row for subset in SUBSETS for row in subsets[subset]]
     begun = time.perf_counter()
 
-    # The features come in any order and may not fit into memory: they wait for their turn in a file without a name.
     FEATURES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=FEATURES) as file:
-
-        def allocate(count, dim):
-            # Reserved now, a disk that is too small is an error now and not a fault in mapped memory later.
-            os.posix_fallocate(file.fileno(), 0, count * dim * dtype.itemsize)
-            return np.memmap(file, dtype, "r+", shape=(count, dim))
-
-        array, digests, metrics = features.featurize(
-            [f"{IMAGES}/{row.path}" for row in rows], recipe, given.runtime, allocate
-        )
-        start = 0
-        for subset in SUBSETS:
-            end = start + len(subsets[subset])
-            records.write(subset, zip(subsets[subset], digests[start:end], array[start:end]))
-            start = end
+    array, digests, metrics = features.featurize(
+        [f"{IMAGES}/{row.path}" for row in rows],
+        recipe,
+        given.runtime,
+        # They come in any order and may not fit into memory.
+        allocate=lambda count, dim: mapped_array(dtype, (count, dim), FEATURES),
+    )
+    start = 0
+    for subset in SUBSETS:
+        end = start + len(subsets[subset])
+        records.write(subset, zip(subsets[subset], digests[start:end], array[start:end]))
+        start = end
     about = {"backbone": recipe.backbone, "cut": recipe.cut, "dim": array.shape[1], "dtype": dtype.name}
     fingerprint = features.fingerprint(recipe).hex()
     write_json(records.ABOUT, {**about, "fingerprint": fingerprint, "classes": lists.read_classes()})

@@ -1,6 +1,7 @@
 """The head: what lies behind the cut, ending in a new dense layer with one output per class.
 
-Layers of the backbone between the cut and its output (VGG's fc7, say) are kept, frozen; the last layer learns.
+Layers of the backbone between the cut and its output (VGG's fc7, say) are kept; unless told otherwise they stay
+frozen and the new layer alone learns.
 """
 
 from typing import NamedTuple
@@ -15,46 +16,56 @@ nn = mx.gluon.nn
 
 
 class Head(NamedTuple):
-    """frozen: (n, dim) features → (n, width), with the dropouts; output: (n, width) → (n, classes) logits."""
+    """frozen: (n, dim) features → (n, width); trained: (n, width) → (n, classes) logits, the new layer last.
+
+    contexts: the devices that hold the parameters.
+    """
 
     frozen: mx.gluon.HybridBlock
-    output: mx.gluon.HybridBlock
+    trained: mx.gluon.HybridBlock
+    contexts: list
 
-    def logits(self, features, batch_size=1024):
-        """float32 NDArray (n, dim) → numpy float32 (n, classes), without dropout, ``batch_size`` rows at a time."""
-        batches = (features[start : start + batch_size] for start in range(0, len(features), batch_size))
-        return np.concatenate([self.output(self.frozen(batch)).asnumpy() for batch in batches])
+    def logits(self, features, rows=1024):
+        """features (n, dim) of any float dtype → float32 (n, classes), without dropout, ``rows`` at a time."""
+        parts = []
+        for start in range(0, len(features), rows):
+            x = mx.nd.array(features[start : start + rows], ctx=self.contexts[0], dtype=np.float32)
+            parts.append(self.trained(self.frozen(x)).asnumpy())
+        return np.concatenate(parts)
 
 
-def build(backbone, cut, classes, dropout, context):
-    """The head of ``backbone`` cut at ``cut``, its last layer not yet initialised.
+def build(backbone, cut, classes, dropout, trainable, contexts):
+    """The head of ``backbone`` cut at ``cut``, on the devices ``contexts``; its new layer is not yet initialised.
 
-    dropout: rate of every dropout in it; where the backbone has none, one is put before the last layer.
+    dropout: rate of every dropout in it; where the backbone has none, one is put before the new layer.
+    trainable: "last", or "all" for the backbone's layers too.
     """
     _, layers = networks.cut_layers(networks.load(backbone), cut)
     if not any(isinstance(layer, nn.Dropout) for layer in layers):
         layers = [*layers, nn.Dropout(0)]
-    frozen = nn.HybridSequential()
+    layers = [nn.Dropout(dropout) if isinstance(layer, nn.Dropout) else layer for layer in layers]
+    # An identity, because MXNet cannot compile a network without layers.
+    frozen, trained = nn.HybridSequential(), nn.HybridSequential()
+    frozen.add(*(layers if trainable == "last" else [nn.HybridLambda("identity")]))
+    trained.add(*([] if trainable == "last" else layers), nn.Dense(classes))
     for layer in layers:
-        frozen.add(nn.Dropout(dropout) if isinstance(layer, nn.Dropout) else layer)
-    frozen.collect_params().reset_ctx(context)
+        layer.collect_params().reset_ctx(contexts)
     frozen.collect_params().setattr("grad_req", "null")
-    output = nn.Dense(classes)
-    for block in (frozen, output):
+    for block in (frozen, trained):
         block.hybridize()
-    return Head(frozen, output)
+    return Head(frozen, trained, contexts)
 
 
 def save(head, about):
-    """Writes the trained layer to ``data/model``, and ``about``, a dict with all that :func:`load` needs."""
+    """Writes what was trained to ``data/model``, and ``about``, a dict with all that :func:`load` needs."""
     with replacing(MODEL, folder=True) as folder:
-        head.output.save_parameters(str(folder / "head.params"))
+        head.trained.save_parameters(str(folder / "head.params"))
         write_json(folder / "head.json", about)
 
 
 def load(context):
     """The trained head from ``data/model`` and what is known about it: returns (Head, dict)."""
     about = read_json(MODEL / "head.json")
-    head = build(about["backbone"], about["cut"], len(about["classes"]), 0.0, context)
-    head.output.load_parameters(str(MODEL / "head.params"), ctx=context)
+    head = build(about["backbone"], about["cut"], len(about["classes"]), 0.0, about["trainable"], [context])
+    head.trained.load_parameters(str(MODEL / "head.params"), ctx=context)
     return head, about

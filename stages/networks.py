@@ -22,10 +22,10 @@ def build(name):
     return mx.gluon.model_zoo.vision.get_model(name)
 
 
-def load(name):
-    """The network called ``name`` with the weights that the ``weights`` stage left, on the CPU."""
+def load(name, folder=WEIGHTS):
+    """The network called ``name`` with the weights that the ``weights`` stage left in ``folder``, on the CPU."""
     network = build(name)
-    network.load_parameters(str(WEIGHTS / "weights.params"), ctx=mx.cpu())
+    network.load_parameters(str(folder / "weights.params"), ctx=mx.cpu())
     return network
 
 

@@ -108,7 +108,7 @@ class Split(Section):
 
 class Featurize(Section):
     resize: Literal["crop", "squash"]
-    precision: Literal["float32"]
+    precision: Literal["float32", "bfloat16", "int8", "float16"]
     dtype: Literal["float16", "float32"]
 
 
@@ -119,6 +119,7 @@ class Train(Section):
     batch_size: Count
     dropout: Annotated[Number, Field(ge=0, lt=1)]
     weight_decay: Annotated[Number, Field(ge=0)]
+    trainable: Literal["last", "all"]
     seed: Seed
 
 

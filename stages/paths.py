@@ -2,9 +2,13 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
+import tempfile
 from pathlib import Path
+
+import numpy as np
 
 IMAGES = Path("data/images")
 CLASSES = Path("data/classes.txt")
@@ -43,6 +47,16 @@ def _remove(path):
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def mapped_array(dtype, shape, folder):
+    """An array in a file without a name in ``folder``, for what may not fit into memory; it goes with the process.
+
+    Raises OSError where the disk is too small: now, not as a fault in mapped memory later.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * dtype.itemsize))
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def write_text(path, text):

@@ -88,4 +88,9 @@ def normalise(batch, backbone):
     """uint8 (n, size, size, 3) → float32 (n, 3, size, size), scaled to [0, 1], mean and std of ``backbone``."""
     scale = np.array([1 / (255 * s) for s in backbone.std], dtype=np.float32)
     shift = np.array([-m / s for m, s in zip(backbone.mean, backbone.std)], dtype=np.float32)
-    return np.ascontiguousarray((batch * scale + shift).transpose(0, 3, 1, 2))
+    pixels = np.empty((len(batch), 3, *batch.shape[1:3]), np.float32)
+    # Channel by channel: several times as fast as the whole at once and a transpose.
+    for channel in range(3):
+        np.multiply(batch[..., channel], scale[channel], out=pixels[:, channel])
+        pixels[:, channel] += shift[channel]
+    return pixels

@@ -8,12 +8,14 @@ import os
 import struct
 
 import numpy as np
+import psutil
 
 from stages.errors import InputError
 from stages.mx import mx
-from stages.paths import FEATURES, read_json, replacing
+from stages.paths import FEATURES, mapped_array, read_json, replacing
 
 ABOUT = FEATURES / "features.json"
+MEMORY_SHARE = 0.25
 
 
 def write(subset, records):
@@ -42,6 +44,7 @@ def write(subset, records):
 def read(subset):
     """Reads a subset's records: returns features (n, dim) of the stored dtype, labels (n,) int64, in row order.
 
+    Features that would take more than ``MEMORY_SHARE`` of the free memory stay on disk, mapped.
     Raises InputError where the files do not fit together.
     """
     about = read_json(ABOUT)
@@ -49,7 +52,8 @@ def read(subset):
     rec_path, idx_path = (FEATURES / f"{subset}.{kind}" for kind in ("rec", "idx"))
     with open(idx_path, "rb") as lines:
         count = sum(1 for _ in lines)
-    features = np.empty((count, dim), dtype)
+    large = count * dim * dtype.itemsize > MEMORY_SHARE * psutil.virtual_memory().available
+    features = mapped_array(dtype, (count, dim), FEATURES) if large else np.empty((count, dim), dtype)
     labels = np.empty(count, np.int64)
     found = 0
     for header, payload in _unpacked(rec_path):

@@ -13,14 +13,22 @@ from stages.scores import score
 
 # MXNet's default for its accelerated gradient is no momentum, which is nothing but sgd.
 OPTIONS = {"nag": {"momentum": 0.9}}
+# Rows that go through the frozen layers together: they do not learn, so they need not wait for the batch before,
+# and a large matrix product is faster than several small ones.
+BLOCK = 1024
 
 
 def main():
     given = params.load()
     about = read_json(records.ABOUT)
-    context = devices.context(devices.resolve(given.runtime.devices, "auto")[0])
-    train, valid = (load(subset, context) for subset in ("train", "valid"))
-    network = head.build(about["backbone"], about["cut"], len(about["classes"]), given.train.dropout, context)
+    about["trainable"] = given.train.trainable
+    train, valid = records.read("train"), records.read("valid")
+    # On the CPU one network with all cores, on GPUs one each.
+    names = devices.resolve(given.runtime.devices, "auto")
+    contexts = [devices.context(name) for name in names if name == names[0] or name.startswith("gpu")]
+    network = head.build(
+        about["backbone"], about["cut"], len(about["classes"]), given.train.dropout, given.train.trainable, contexts
+    )
     with Live(str(METRICS / "curves"), save_dvc_exp=False, dvcyaml=None, report=None) as live:
         best, seconds = fit(network, train, valid, given.train, live.log_metric, live.next_step)
     head.save(network, about)
@@ -33,66 +41,99 @@ def main():
     print("best epoch {best_epoch} of {epochs}: top-1 {train_top1:.4f} train, {valid_top1:.4f} valid".format(**metrics))
 
 
-def load(subset, context):
-    """A subset's features, float32 NDArray (n, dim) on ``context``, and labels, int64 (n,) numpy."""
-    features, labels = records.read(subset)
-    return mx.nd.array(features, ctx=context, dtype=np.float32), labels
-
-
 def fit(network, train, valid, settings, log, next_step):
-    """Trains ``network.output`` on ``train``; leaves it as it was after the epoch best on ``valid``.
+    """Trains ``network.trained`` on ``train``; leaves it as it was after the epoch best on ``valid``.
 
-    train, valid: (features (n, dim) float32 NDArray, labels (n,) int64). settings: the params' section ``train``.
+    train, valid: (features (n, dim) of any float dtype, labels (n,) int64). settings: the params' section ``train``.
     log(name, value) is called for every curve, next_step() after every epoch. Returns the number of the best epoch
     (from 1; the first of equals) and the seconds each epoch took. Raises InputError when the loss is not finite.
     """
     features, labels = train
-    context = features.ctx
-    targets = mx.nd.array(labels, ctx=context)
     mx.random.seed(settings.seed)
     shuffle = np.random.default_rng(settings.seed)
-    network.output.initialize(mx.init.Xavier(), ctx=context, force_reinit=True)
+    network.trained[-1].initialize(mx.init.Xavier(), ctx=network.contexts, force_reinit=True)
+    # Lets the new layer take its size, and its start, from a row before any dropout draws random numbers.
+    network.logits(features[:1])
+    learning = network.trained.collect_params()
     options = OPTIONS.get(settings.optimizer, {})
     optimizer = mx.optimizer.create(settings.optimizer, learning_rate=settings.lr, wd=settings.weight_decay, **options)
-    trainer = mx.gluon.Trainer(network.output.collect_params(), optimizer)
-    cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = mx.gluon.Trainer(learning, optimizer)
 
     best, best_top1, kept, seconds = 0, -1.0, None, []
     for epoch in range(1, settings.epochs + 1):
         begun = time.perf_counter()
-        order = mx.nd.array(shuffle.permutation(len(labels)), ctx=context, dtype=np.int32)
-        loss_sum, right = mx.nd.zeros(1, ctx=context), mx.nd.zeros(1, ctx=context)
-        for start in range(0, len(labels), settings.batch_size):
-            rows = order[start : start + settings.batch_size]
-            y = targets.take(rows)
-            # With dropout as in training, but nothing recorded: no gradient goes below the last layer.
-            with mx.autograd.train_mode():
-                x = network.frozen(features.take(rows))
-            with mx.autograd.record():
-                logits = network.output(x)
-                loss = cross_entropy(logits, y)
-            loss.backward()
-            trainer.step(len(rows))
-            loss_sum += loss.sum()
-            right += (logits.argmax(axis=1) == y).sum()
+        loss, top1 = _epoch(network, trainer, features, labels, shuffle.permutation(len(labels)), settings.batch_size)
         scores = score(network.logits(valid[0]), valid[1])
         seconds.append(time.perf_counter() - begun)
-
-        loss = loss_sum.asscalar() / len(labels)
         if not np.isfinite([loss, scores["loss"]]).all():
             raise InputError(f"the loss is not finite in epoch {epoch}: lower train.lr (it is {settings.lr})")
-        log("train/loss", float(loss))
-        log("train/top1", float(right.asscalar() / len(labels)))
+        log("train/loss", loss)
+        log("train/top1", top1)
         log("valid/loss", scores["loss"])
         log("valid/top1", scores["top1"])
         log("seconds", seconds[-1])
         next_step()
         if scores["top1"] > best_top1:
             best, best_top1 = epoch, scores["top1"]
-            kept = {name: value.data().copy() for name, value in network.output.collect_params().items()}
-    for name, value in network.output.collect_params().items():
+            kept = {name: value.data(network.contexts[0]).copy() for name, value in learning.items()}
+    for name, value in learning.items():
         value.set_data(kept[name])
     return best, seconds
+
+
+def _epoch(network, trainer, features, labels, order, batch_size):
+    """One pass over the rows in ``order``: returns the mean loss and the top-1 accuracy, both with dropout."""
+    cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    totals = [mx.nd.zeros(2, ctx=context) for context in network.contexts]
+    block = batch_size * max(1, BLOCK // batch_size)
+    for start in range(0, len(order), block):
+        rows = order[start : start + block]
+        batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+        shares = [_share(batches, number, len(totals)) for number in range(len(totals))]
+        gathered = [features[np.concatenate([mine for mine, _ in share])].astype(np.float32) for share in shares]
+        # MXNet was computing the block before all the while; waiting here keeps memory at two blocks.
+        mx.nd.waitall()
+        parts = [
+            _prepare(network, x, labels, share, context)
+            for x, share, context in zip(gathered, shares, network.contexts)
+        ]
+        for batch, part in zip(batches, zip(*parts)):
+            with mx.autograd.record():
+                logits = [network.trained(x) for x, _, _ in part]
+                losses = [cross_entropy(z, y, weight) for z, (_, y, weight) in zip(logits, part)]
+            mx.autograd.backward(losses)
+            trainer.step(len(batch))
+            for total, z, loss, (_, y, weight) in zip(totals, logits, losses, part):
+                right = (z.argmax(axis=1) == y) * weight.reshape(-1)
+                total += mx.nd.concat(loss.sum(), right.sum(), dim=0)
+    return tuple(float(value) / len(order) for value in sum(total.asnumpy() for total in totals))
+
+
+def _share(batches, number, count):
+    """Device ``number`` of ``count``'s part of every batch, as (rows, weights).
+
+    All devices get as many rows; where a batch does not suffice its first row fills up, with weight 0.
+    """
+    parts = []
+    for batch in batches:
+        size = -(-len(batch) // count)
+        mine = batch[number * size : (number + 1) * size]
+        filled = np.concatenate([mine, np.repeat(batch[:1], size - len(mine))])
+        parts.append((filled, (np.arange(size) < len(mine)).astype(np.float32)))
+    return parts
+
+
+def _prepare(network, x, labels, share, context):
+    """A block's inputs on one device, batch by batch: (output of the frozen layers, labels, weights (n, 1))."""
+    # With dropout as in training, but nothing is recorded: no gradient goes into these layers.
+    with mx.autograd.train_mode():
+        x = network.frozen(mx.nd.array(x, ctx=context))
+    parts, start = [], 0
+    for rows, weights in share:
+        y = mx.nd.array(labels[rows], ctx=context)
+        parts.append((x[start : start + len(rows)], y, mx.nd.array(weights[:, None], ctx=context)))
+        start += len(rows)
+    return parts
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""weights: the backbone's pretrained weights as one Gluon parameter file, checked tensor by tensor."""
+"""weights: the backbone's pretrained weights as one Gluon parameter file, checked tensor by tensor.
+
+For int8 also the ranges of the values between its layers, measured once on images that are always the same.
+"""
 
 import hashlib
 import importlib
 import zipfile
 from pathlib import Path
 
-from stages import checkpoint, params
+from stages import checkpoint, inference, networks, params
+from stages.backbones import BACKBONES
 from stages.efficientnet_lite import SIZES
 from stages.errors import InputError
 from stages.mx import mx
@@ -13,7 +17,8 @@ from stages.paths import WEIGHTS, replacing, write_json
 
 
 def main():
-    backbone = params.load().backbone
+    given = params.load()
+    backbone = given.backbone
     path, source = published(backbone.name) if backbone.weights == "pretrained" else own(backbone.path)
     tensors = checkpoint.for_network(backbone.name, checkpoint.read(path), path)
     with replacing(WEIGHTS, folder=True) as destination:
@@ -27,6 +32,10 @@ def main():
             "parameters": sum(value.size for value in tensors.values()),
         }
         write_json(destination / "weights.json", about)
+        if given.featurize.precision == "int8":
+            body = networks.Body(networks.load(backbone.name, destination), backbone.cut)
+            ranges = inference.calibrate(body, BACKBONES[backbone.name])
+            write_json(destination / "calibration.json", ranges)
     print("{backbone}: {parameters:,} parameters from {source}".format(**about))
 
 

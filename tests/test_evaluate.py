@@ -36,11 +36,11 @@ def stage(workspace, weights_file):
     features[:, : len(CLASSES)] = [logits for _, logits in ROWS]
     rows = [Row(index, label, f"{index}.jpg") for index, (label, _) in enumerate(ROWS)]
     records.write("test", ((row, bytes(32), feature) for row, feature in zip(rows, features)))
-    network = head.build(BACKBONE, "pool", len(CLASSES), 0.0, mx.cpu())
-    network.output.initialize()
-    network.output(mx.nd.zeros((1, width)))
-    network.output.weight.set_data(mx.nd.array(np.eye(len(CLASSES), width)))
-    head.save(network, about)
+    network = head.build(BACKBONE, "pool", len(CLASSES), 0.0, "last", [mx.cpu()])
+    network.trained[-1].initialize()
+    network.trained(mx.nd.zeros((1, width)))
+    network.trained[-1].weight.set_data(mx.nd.array(np.eye(len(CLASSES), width)))
+    head.save(network, {**about, "trainable": "last"})
     return folder
 
 

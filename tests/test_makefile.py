@@ -21,8 +21,9 @@ def setup(tmp_path):
 
     def run(*arguments):
         path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path}
         return subprocess.run(
-            ["make", "setup", *arguments], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+            ["make", "setup", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
 
     return run
