@@ -197,15 +197,17 @@ def _load(device, recipe, batch_size, threads):
         # Few batch sizes, so that few graphs are compiled; the rest of a batch is padding.
         size = min(batch_size, 1 << (len(images) - 1).bit_length())
         shape = (size, 3, backbone.size, backbone.size)
-        if shape not in compiled:
-            compiled[shape] = inference.compile(body, shape, recipe.precision, context, calibration)
         batch = np.zeros(shape, np.float32)
         batch[: len(images)] = preprocess.normalise(np.stack(images), backbone)
-        output = compiled[shape](mx.nd.array(batch, ctx=context))
+        with devices.memory_of(device, "runtime.batch_size"):
+            if shape not in compiled:
+                compiled[shape] = inference.compile(body, shape, recipe.precision, context, calibration)
+            output = compiled[shape](mx.nd.array(batch, ctx=context))
 
         def finish():
             waiting = time.perf_counter()
-            features = output.asnumpy()[: len(images)]
+            with devices.memory_of(device, "runtime.batch_size"):
+                features = output.asnumpy()[: len(images)]
             seconds = {"decode": decoded - begun, "forward": time.perf_counter() - waiting}
             return features, seconds
 

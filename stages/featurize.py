@@ -29,9 +29,14 @@ def main():
         end = start + len(subsets[subset])
         records.write(subset, zip(subsets[subset], digests[start:end], array[start:end]))
         start = end
-    about = {"backbone": recipe.backbone, "cut": recipe.cut, "dim": array.shape[1], "dtype": dtype.name}
-    fingerprint = features.fingerprint(recipe).hex()
-    write_json(records.ABOUT, {**about, "fingerprint": fingerprint, "classes": lists.read_classes()})
+    about = {
+        **recipe._asdict(),
+        "dim": array.shape[1],
+        "dtype": dtype.name,
+        "fingerprint": features.fingerprint(recipe).hex(),
+        "classes": lists.read_classes(),
+    }
+    write_json(records.ABOUT, about)
 
     seconds = time.perf_counter() - begun
     metrics["seconds"] = seconds

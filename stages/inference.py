@@ -23,8 +23,14 @@ from stages.mx import mx
 # Part of the fingerprint of every stored feature: raise it when a change here changes their bytes.
 VERSION = 1
 
-# To be set before MXNet is loaded, in every process that computes features.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
+# To be set before MXNet is loaded, in every process that computes features. The last three are for GPUs: algorithms
+# that give the same bits every time, chosen without trying out which is fastest, and no rounding of float32 to TF32.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MXNET_ENFORCE_DETERMINISM": "1",
+    "MXNET_CUDNN_AUTOTUNE_DEFAULT": "0",
+    "NVIDIA_TF32_OVERRIDE": "0",
+}
 
 # What a device can compute in. On both the features leave as float32.
 PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "gpu": ("float32", "float16")}

@@ -17,6 +17,7 @@ SPLIT = Path("data/split")
 FEATURES = Path("data/features")
 MODEL = Path("data/model")
 METRICS = Path("metrics")
+CURVES = METRICS / "curves"
 
 SUBSETS = ("train", "valid", "test")
 

@@ -23,6 +23,12 @@ def score(logits, labels):
     }
 
 
+def softmax(logits):
+    """Logits (n, classes) as probabilities: float64 of the same shape, each row adds up to 1."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
 def per_class_accuracy(predicted, labels, classes):
     """Top-1 accuracy of each class: float64 (classes,), NaN for a class without rows."""
     right = np.bincount(labels[predicted == labels], minlength=classes)

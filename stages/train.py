@@ -8,7 +8,7 @@ from dvclive import Live
 from stages import devices, head, params, records
 from stages.errors import InputError
 from stages.mx import mx
-from stages.paths import METRICS, read_json, write_json
+from stages.paths import CURVES, METRICS, read_json, write_json
 from stages.scores import score
 
 # MXNet's default for its accelerated gradient is no momentum, which is nothing but sgd.
@@ -29,9 +29,10 @@ def main():
     network = head.build(
         about["backbone"], about["cut"], len(about["classes"]), given.train.dropout, given.train.trainable, contexts
     )
-    with Live(str(METRICS / "curves"), save_dvc_exp=False, dvcyaml=None, report=None) as live:
+    with Live(str(CURVES), save_dvc_exp=False, dvcyaml=None, report=None) as live:
         best, seconds = fit(network, train, valid, given.train, live.log_metric, live.next_step)
-    head.save(network, about)
+    images = {"train": len(train[1]), "valid": len(valid[1])}
+    head.save(network, {**about, "train": given.train.model_dump(), "images": images})
 
     metrics = {"best_epoch": best, "epochs": given.train.epochs, "seconds_per_epoch": round(float(np.mean(seconds)), 4)}
     for name, (features, labels) in {"train": train, "valid": valid}.items():
@@ -62,7 +63,9 @@ def fit(network, train, valid, settings, log, next_step):
     best, best_top1, kept, seconds = 0, -1.0, None, []
     for epoch in range(1, settings.epochs + 1):
         begun = time.perf_counter()
-        loss, top1 = _epoch(network, trainer, features, labels, shuffle.permutation(len(labels)), settings.batch_size)
+        order = shuffle.permutation(len(labels))
+        with devices.memory_of(network.contexts[0], "train.batch_size"):
+            loss, top1 = _epoch(network, trainer, features, labels, order, settings.batch_size)
         scores = score(network.logits(valid[0]), valid[1])
         seconds.append(time.perf_counter() - begun)
         if not np.isfinite([loss, scores["loss"]]).all():

@@ -14,6 +14,7 @@ def machine(monkeypatch):
 
     def make(gpus, cores=4):
         monkeypatch.setattr(mx.context, "num_gpus", lambda: gpus)
+        monkeypatch.setattr(devices, "compute_capability", lambda number: (7, 0))
         monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores=False: cores * (2 - only_physical_cores))
 
     return make
@@ -79,3 +80,22 @@ def test_what_is_really_here_can_be_used():
 )
 def test_a_name_stands_for_a_context(name, context):
     assert devices.context(name) == context
+
+
+@pytest.mark.parametrize("capability", [(9, 0), (10, 0), (3, 7)])
+def test_a_gpu_that_mxnet_has_no_code_for_is_one_sentence(machine, monkeypatch, capability):
+    machine(gpus=2)
+    monkeypatch.setattr(devices, "compute_capability", lambda number: capability if number == 1 else (8, 9))
+    assert devices.resolve([0], "auto") == ["gpu(0)"]
+    with pytest.raises(InputError, match=rf"GPU 1 has compute capability {capability[0]}\.{capability[1]} and MXNet"):
+        devices.resolve("auto", "auto")
+
+
+def test_a_gpu_out_of_memory_names_the_setting():
+    with (
+        pytest.raises(InputError, match=r"^gpu\(0\) is out of memory: lower runtime.batch_size$"),
+        devices.memory_of("gpu(0)", "runtime.batch_size"),
+    ):
+        raise mx.base.MXNetError("Check failed: err == cudaSuccess: CUDA: out of memory")
+    with pytest.raises(mx.base.MXNetError), devices.memory_of("gpu(0)", "runtime.batch_size"):
+        raise mx.base.MXNetError("something else")

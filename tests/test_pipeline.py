@@ -1,6 +1,7 @@
 """The whole pipeline by the commands a user types, on a small folder of images and a small backbone."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -54,6 +55,24 @@ def test_metrics_are_there(project):
     shown = project.run("dvc", "metrics", "show")
     assert "mean_class_accuracy" in shown
     assert "best_epoch" in shown
+
+
+def test_the_report_and_the_plots_are_of_this_run(project):
+    page = (project.folder / "metrics/report.html").read_text()
+    assert f"<dd>{project.photos}</dd>" in page
+    assert {"cat", "dög", "red panda"} <= set(re.findall("<tr><td>(.*?)</td>", page))
+    assert project.run("git", "check-ignore", "metrics/report.html", "metrics/classes.csv")
+    for command in (["show"], ["diff", "HEAD"]):
+        project.run("dvc", "plots", *command, "-o", str(project.folder.parent / "plots"))
+        plots = (project.folder.parent / "plots/index.html").read_text()
+        for title in (
+            "Loss",
+            "Top-1 accuracy",
+            "Seconds per epoch",
+            "Confusion matrix (test)",
+            "Accuracy by class (test)",
+        ):
+            assert f'"{title}"' in plots
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 
 from stages.scores import per_class_accuracy, score
+from stages.scores import softmax as probabilities
 
 
 def logits_and_labels(rows=500, classes=12, seed=0):
@@ -51,6 +52,14 @@ def test_equal_logits_lose_the_logarithm_of_the_number_of_classes():
 def test_huge_logits_do_not_overflow():
     found = score(np.array([[1e4, 0, -1e4], [0, 1e4, 0]], np.float32), np.array([0, 0]))
     assert found["loss"] == pytest.approx(5e3)
+
+
+def test_probabilities_are_scipys_softmax():
+    logits, _ = logits_and_labels()
+    found = probabilities(logits)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, softmax(logits.astype(float), axis=1), rtol=1e-12)
+    assert probabilities(np.array([[1e4, 0, -1e4]], np.float32)).tolist() == [[1, 0, 0]]
 
 
 def test_scores_are_plain_numbers():
