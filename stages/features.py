@@ -3,18 +3,21 @@
 import contextlib
 import hashlib
 import json
+import math
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import joblib
 import numpy as np
 import PIL.features
 
-from stages import devices, inference, networks, preprocess, workers
+from stages import cluster, devices, inference, networks, preprocess, workers
 from stages.backbones import BACKBONES
 from stages.cache import TRANSACTION, FeatureCache, place
 from stages.errors import InputError
@@ -85,23 +88,30 @@ class Chunk(NamedTuple):
     files: list
 
 
-def featurize(paths, recipe, runtime, allocate):
+def _refuse(path, error):
+    # The images stage has read every file, so this one is not as it was then.
+    raise InputError(f"{error}: `dvc repro` takes up what has changed")
+
+
+def featurize(paths, recipe, runtime, allocate, on_bad=_refuse):
     """Computes the features of the images at ``paths``.
 
     recipe: see :func:`recipe`. runtime: that section of the params. allocate(n, dim): returns the array to be
-    filled; row i gets the feature of ``paths[i]``.
+    filled; row i gets the feature of ``paths[i]``. on_bad(path, error): called for every file that cannot be read or
+    decoded, with an InputError that says why, which it raises unless told otherwise; the file's row stays empty.
 
     Images with the same bytes go through the network once, and none does whose feature the cache holds. Returns the
-    array, the SHA-256 digests of the files (bytes, by row), and a dict for the metrics: images, forward_passes,
-    reused, and seconds by what they went into (decode and forward add up the workers' own time).
-    Raises InputError for a file that cannot be read.
+    array (None where no file is good), the SHA-256 digests of the files (bytes, by row; None for a bad file), and a
+    dict for the metrics: images, forward_passes, reused, workers and nodes (machines) at work, and seconds by what
+    they went into (decode and forward add up the workers' own time).
     """
     spent = Timer("read", "cache", "decode", "forward")
     with spent("read"):
-        by_row = [read(path)[1] for path in progress(paths, desc="reading", leave=False)]
+        by_row = [_digest(path, on_bad) for path in progress(paths, desc="reading", leave=False)]
     rows = {}
     for row, digest in enumerate(by_row):
-        rows.setdefault(digest, []).append(row)
+        if digest is not None:
+            rows.setdefault(digest, []).append(row)
 
     about = " ".join([*recipe[:4], recipe.weights[:12]])
     cache = FeatureCache(place(runtime.cache), runtime.cache_gb, fingerprint(recipe), about)
@@ -131,16 +141,27 @@ def featurize(paths, recipe, runtime, allocate):
         if held:
             fill(held, [found[digest] for digest in held])
 
-    bar = progress(total=len(missing), desc="featurizing", disable=not missing)
-    with bar, contextlib.closing(_forward(missing, rows, paths, recipe, runtime)) as results:
-        for chunk, (features, seconds) in results:
-            fill(chunk.digests, features)
-            with spent("cache"):
-                cache.put(chunk.digests, features)
+    bar = progress(total=len(missing), desc="featurizing")
+    used = set()
+    with bar, contextlib.closing(_forward(missing, rows, paths, recipe, runtime, used)) as results:
+        for chunk, (features, errors, seconds) in results:
+            for digest, error in errors.items():
+                first, *copies = rows[digest]
+                on_bad(paths[first], error)
+                for row in copies:
+                    on_bad(paths[row], InputError(f"{paths[row]} is a copy: {error}"))
+                for row in rows[digest]:
+                    by_row[row] = None
+            good = [digest for digest in chunk.digests if digest not in errors]
+            if good:
+                fill(good, features)
+                with spent("cache"):
+                    cache.put(good, features)
             spent.add(seconds)
             bar.update(len(chunk.digests))
     cache.close()
     counts = {"images": len(paths), "forward_passes": len(missing), "reused": len(paths) - len(missing)}
+    counts |= {"workers": len(used), "nodes": len({node for node, _ in used})}
     return array, by_row, {**counts, **{f"seconds_{name}": seconds for name, seconds in spent.seconds.items()}}
 
 
@@ -150,19 +171,44 @@ def read(path):
         with open(path, "rb", buffering=0) as file:
             data = file.read()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): `dvc repro` takes up what has changed") from None
+        raise InputError(f"{path} cannot be read ({error.strerror})") from None
     return data, hashlib.sha256(data).digest()
 
 
-def _forward(digests, rows, paths, recipe, runtime):
-    """Yields (Chunk, (features (n, dim) float32, seconds by what for)) for the images with ``digests``."""
-    found = devices.resolve(runtime.devices, runtime.workers) if digests else []
-    threads = max(1, joblib.cpu_count() // max(1, len(found)))
-    setup = partial(_load, recipe=recipe, batch_size=runtime.batch_size, threads=threads)
+def _digest(path, on_bad):
+    try:
+        return read(path)[1]
+    except InputError as error:
+        on_bad(path, error)
+        return None
+
+
+def _forward(digests, rows, paths, recipe, runtime, used):
+    """Runs the images with ``digests`` through the network.
+
+    Yields (Chunk, (features (n, dim) float32 of the images that can be decoded, {digest: InputError} of the others,
+    seconds by what for)).
+
+    used: a set that gets (node, worker) of every worker at work.
+    """
+    if not digests:
+        return
+    setup = partial(_load, recipe=recipe, batch_size=runtime.batch_size)
     chunks = (
         _chunk(batch, [paths[rows[digest][0]] for digest in batch]) for batch in _batches(digests, runtime.batch_size)
     )
-    return workers.run(setup, found, chunks, inference.ENVIRONMENT, lambda chunk: ", ".join(map(str, chunk.paths)))
+    count = math.ceil(len(digests) / runtime.batch_size)
+    options = {"environment": inference.ENVIRONMENT, "describe": lambda chunk: ", ".join(map(str, chunk.paths))}
+    if runtime.engine == "ray":
+        # Other machines do not see data/weights.
+        setup = partial(setup, weights={file.name: file.read_bytes() for file in WEIGHTS.iterdir()})
+        options |= {"address": runtime.ray_address, "workers": runtime.workers, "used": used}
+        yield from cluster.run(setup, runtime.devices, chunks, count, **options)
+    else:
+        found = devices.resolve(runtime.devices, runtime.workers)
+        used.update(("here", number) for number in range(min(len(found), count)))
+        setup = partial(setup, threads=max(1, joblib.cpu_count() // len(found)))
+        yield from workers.run(setup, found, chunks, **options)
 
 
 def _batches(values, size):
@@ -181,19 +227,27 @@ def _chunk(digests, paths):
     return Chunk(paths, digests, files)
 
 
-def _load(device, recipe, batch_size, threads):
-    """Sets up a worker (see ``workers``): the compiled body on ``device``; returns what starts a :class:`Chunk`."""
+def _load(device, recipe, batch_size, threads, weights=None):
+    """Sets up a worker (see ``workers``): the compiled body on ``device``; returns what starts a :class:`Chunk`.
+
+    weights: the files of ``data/weights`` (bytes by name), on a machine that does not have it.
+    """
     backbone = BACKBONES[recipe.backbone]
     context = devices.context(device)
-    body = networks.Body(networks.load(recipe.backbone), recipe.cut)
-    calibration = read_json(WEIGHTS / "calibration.json") if recipe.calibration else None
+    with _folder(weights) as folder:
+        body = networks.Body(networks.load(recipe.backbone, folder), recipe.cut)
+        calibration = read_json(folder / "calibration.json") if recipe.calibration else None
     pool = ThreadPoolExecutor(threads)
     compiled = {}
 
     def start(chunk):
         begun = time.perf_counter()
-        images = list(pool.map(partial(_pixels, backbone=backbone, resize=recipe.resize), chunk.files, chunk.paths))
+        found = list(pool.map(partial(_pixels, backbone=backbone, resize=recipe.resize), chunk.files, chunk.paths))
+        images = [image for image in found if not isinstance(image, InputError)]
+        errors = {digest: error for digest, error in zip(chunk.digests, found) if isinstance(error, InputError)}
         decoded = time.perf_counter()
+        if not images:
+            return lambda: (None, errors, {"decode": decoded - begun})
         # Few batch sizes, so that few graphs are compiled; the rest of a batch is padding.
         size = min(batch_size, 1 << (len(images) - 1).bit_length())
         shape = (size, 3, backbone.size, backbone.size)
@@ -209,12 +263,28 @@ def _load(device, recipe, batch_size, threads):
             with devices.memory_of(device, "runtime.batch_size"):
                 features = output.asnumpy()[: len(images)]
             seconds = {"decode": decoded - begun, "forward": time.perf_counter() - waiting}
-            return features, seconds
+            return features, errors, seconds
 
         return finish
 
     return start
 
 
+@contextlib.contextmanager
+def _folder(weights):
+    """Yields the folder of the weights: ``data/weights``, or a temporary one with the files given."""
+    if weights is None:
+        yield WEIGHTS
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in weights.items():
+            Path(folder, name).write_bytes(data)
+        yield Path(folder)
+
+
 def _pixels(data, path, backbone, resize):
-    return preprocess.pixels(preprocess.decode(data, path), backbone, resize)
+    """The image's pixels (size, size, 3), or the InputError that says why it has none."""
+    try:
+        return preprocess.pixels(preprocess.decode(data, path), backbone, resize)
+    except InputError as error:
+        return error

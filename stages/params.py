@@ -3,7 +3,8 @@
 import contextlib
 import difflib
 import math
-from typing import Annotated, Literal, Union
+import re
+from typing import Annotated, Literal, Optional, Union
 
 import yaml
 from pydantic import (
@@ -96,6 +97,7 @@ class Split(Section):
     train: Fraction
     valid: Fraction
     test: Fraction
+    train_per_class: Optional[Count]
     seed: Seed
 
     @model_validator(mode="after")
@@ -131,6 +133,21 @@ class Runtime(Section):
     batch_size: Annotated[StrictInt, Field(ge=1, le=1024)]
     cache: Annotated[Text, BeforeValidator(_off)]
     cache_gb: Union[Literal["auto"], Annotated[Number, Field(gt=0)]]
+    engine: Literal["local", "ray"]
+    ray_address: Text
+
+    @field_validator("ray_address")
+    @classmethod
+    def _address(cls, address):
+        if not re.fullmatch(r"auto|local|(ray://)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", address):
+            raise ValueError(f"must be auto, local, host:port or ray://host:port (got {address!r})")
+        return address
+
+    @model_validator(mode="after")
+    def _anywhere(self):
+        if self.engine == "ray" and isinstance(self.devices, list):
+            raise ValueError("engine ray hands the GPUs out itself: set devices to gpu, and workers to how many")
+        return self
 
 
 class Params(Section):

@@ -17,11 +17,12 @@ def main():
     classes = lists.read_classes()
     fractions = [getattr(split, subset) for subset in SUBSETS]
     subsets = assign(digests, fractions, split.seed)
+    left_out = beyond(digests, subsets, split.train_per_class, split.seed)
 
     labels = {name: label for label, name in enumerate(classes)}
     with replacing(SPLIT, folder=True) as destination:
         for subset in SUBSETS:
-            paths = [path for path in digests if subsets[digests[path]] == subset]
+            paths = [path for path in digests if subsets[digests[path]] == subset and path not in left_out]
             rows = [lists.Row(i, labels[path.split("/")[0]], path) for i, path in enumerate(paths)]
             lists.write(destination / f"{subset}.lst", rows)
             print(f"{subset}: {len(rows)} images")
@@ -37,15 +38,12 @@ def assign(digests, fractions, seed):
     copy is where its original is, names do not matter, and a new image moves at most the images at the borders.
     Raises InputError naming a class too small to be in all three subsets.
     """
-    members = defaultdict(set)
-    for path, digest in digests.items():
-        members[path.split("/")[0]].add(digest)
     subsets = {}
-    for name, images in members.items():
+    for name, images in _by_class(digests).items():
         places = Counter(dict(zip(SUBSETS, quotas(len(images), fractions))))
         # An image that another class holds too has its place already.
         places.subtract(subsets[digest] for digest in images if digest in subsets)
-        for digest in sorted(images, key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest()):
+        for digest in _in_order(images, seed):
             if digest not in subsets:
                 subsets[digest] = next(s for s in SUBSETS if places[s] > 0)
                 places[subsets[digest]] -= 1
@@ -56,6 +54,47 @@ def assign(digests, fractions, seed):
                 f"valid and test (none is left for {missing[0]}): add images or remove the class"
             )
     return subsets
+
+
+def beyond(digests, subsets, per_class, seed):
+    """The paths of the training images that are too many where a class may have ``per_class`` distinct ones.
+
+    digests, seed: as for :func:`assign`, and subsets: what it returned. per_class: None for all.
+
+    Those that a class keeps are the first in the order in which the class was counted off: what a smaller number
+    keeps, a larger one keeps too. Prints how many classes have fewer anyway.
+    """
+    if per_class is None:
+        return set()
+    kept, short = {}, []
+    for name, images in _by_class(digests).items():
+        train = [digest for digest in _in_order(images, seed) if subsets[digest] == "train"]
+        kept[name] = set(train[:per_class])
+        if len(train) < per_class:
+            short.append((len(train), name))
+    if short:
+        fewest, name = min(short)
+        print(
+            f"fewer than {per_class} training images: all there are, in {len(short)} of {len(kept)} classes "
+            f"(fewest: {fewest} in {name})"
+        )
+    return {
+        path
+        for path, digest in digests.items()
+        if subsets[digest] == "train" and digest not in kept[path.split("/")[0]]
+    }
+
+
+def _by_class(digests):
+    """{class: set of the digests of its images}"""
+    members = defaultdict(set)
+    for path, digest in digests.items():
+        members[path.split("/")[0]].add(digest)
+    return members
+
+
+def _in_order(digests, seed):
+    return sorted(digests, key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest())
 
 
 def quotas(count, fractions):

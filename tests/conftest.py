@@ -188,3 +188,26 @@ def small_project(tmp_path_factory, small_data, weights_file):
         return project
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, small_data, weights_file):
+    """A folder in which every stage has run, on the small data with the small backbone."""
+    from stages import evaluate, featurize, images, split, train, weights
+
+    folder = tmp_path_factory.mktemp("trained")
+    set_params(
+        folder / "params.yaml",
+        dataset={"name": "folder", "path": str(small_data)},
+        backbone={"name": BACKBONE, "weights": "file", "path": str(weights_file)},
+        train={"epochs": 3},
+        runtime={"workers": 1},
+    )
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        for stage in (images, weights, split, featurize, train, evaluate):
+            stage.main()
+    finally:
+        os.chdir(before)
+    return folder

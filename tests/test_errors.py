@@ -47,7 +47,13 @@ def test_a_stage_without_params_says_so(tmp_path):
 def test_ctrl_c_is_one_sentence_and_fails(tmp_path):
     program = "import stages.errors, time; print('ready'); time.sleep(60)"
     process = subprocess.Popen(
-        [sys.executable, "-c", program], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background lets them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with process:
         assert process.stdout.readline() == "ready\n"

@@ -35,7 +35,15 @@ def recipe(cut="auto", **settings):
 
 def runtime(**settings):
     return SimpleNamespace(
-        **{"devices": "cpu", "workers": 1, "batch_size": 4, "cache": "auto", "cache_gb": "auto", **settings}
+        **{
+            "devices": "cpu",
+            "workers": 1,
+            "batch_size": 4,
+            "cache": "auto",
+            "cache_gb": "auto",
+            "engine": "local",
+            **settings,
+        }
     )
 
 
@@ -158,7 +166,7 @@ def test_every_image_is_computed_once_and_never_again(tmp_path, monkeypatch):
     seconds = {name: value for name, value in metrics.items() if name.startswith("seconds_")}
     assert set(seconds) == {"seconds_read", "seconds_cache", "seconds_decode", "seconds_forward"}
     assert all(value > 0 for value in seconds.values())
-    assert metrics.keys() == {"images", "forward_passes", "reused", *seconds}
+    assert metrics.keys() == {"images", "forward_passes", "reused", "workers", "nodes", *seconds}
 
     # Under other names, in another order, with other settings: no worker starts.
     fail_where_a_worker_starts(monkeypatch)
@@ -180,7 +188,7 @@ def test_neighbours_and_the_filling_of_a_batch_do_not_change_a_bit():
     chunks = [chunk(n) for n in ([0], [1], [2], [3], [4], [5], [1, 0], [2, 5, 4], [3, 2, 1, 0], range(5), range(6))]
     setup = partial(features._load, recipe=recipe(), batch_size=6, threads=2)
     alone = {}
-    for done, (computed, _) in workers.run(setup, ["cpu(0)"], chunks, inference.ENVIRONMENT):
+    for done, (computed, *_) in workers.run(setup, ["cpu(0)"], chunks, inference.ENVIRONMENT):
         assert computed.shape == (len(done.paths), DIM)
         for path, feature in zip(done.paths, computed):
             assert feature.tobytes() == alone.setdefault(path, feature.tobytes())
@@ -233,7 +241,7 @@ def test_a_file_that_changes_between_hashing_and_computing_is_named(tmp_path, mo
     monkeypatch.setattr(features, "progress", progress)
     reasons = {
         "changed": "was changed while it was being featurized: run the same command again",
-        "removed": "cannot be read (No such file or directory): `dvc repro` takes up what has changed",
+        "removed": "cannot be read (No such file or directory)",
     }
     assert refused(paths) == f"{paths[1]} {reasons[change]}"
 
@@ -241,4 +249,31 @@ def test_a_file_that_changes_between_hashing_and_computing_is_named(tmp_path, mo
 def test_what_a_worker_cannot_decode_is_named(tmp_path):
     paths = save_folder(tmp_path / "photos", ["cat"], 3)
     paths[1].write_text("no image at all")
-    assert refused(paths) == f"{paths[1]} is not an image of a kind that can be read"
+    assert refused(paths) == (
+        f"{paths[1]} is not an image of a kind that can be read: `dvc repro` takes up what has changed"
+    )
+
+
+def test_bad_files_can_be_passed_over(tmp_path):
+    paths = save_folder(tmp_path / "photos", ["cat"], 6)
+    paths[0].unlink()
+    for path in (paths[1], paths[4]):
+        path.write_text("no image at all")
+    complaints = {}
+    array, digests, _ = features.featurize(
+        paths, recipe(), runtime(batch_size=2), lambda *shape: np.empty(shape), complaints.__setitem__
+    )
+    good = [2, 3, 5]
+    assert [row for row, digest in enumerate(digests) if digest] == good
+    np.testing.assert_allclose(array[good], expected([paths[row] for row in good]), rtol=1e-3, atol=1e-4)
+    assert {path: str(error) for path, error in complaints.items()} == {
+        paths[0]: f"{paths[0]} cannot be read (No such file or directory)",
+        paths[1]: f"{paths[1]} is not an image of a kind that can be read",
+        paths[4]: f"{paths[4]} is a copy: {paths[1]} is not an image of a kind that can be read",
+    }
+
+
+def test_where_every_file_is_bad_there_is_no_array(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    array, digests, _ = features.featurize([tmp_path / "a.jpg"], recipe(), runtime(), np.empty, lambda *bad: None)
+    assert (array, digests) == (None, [None])

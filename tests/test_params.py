@@ -77,6 +77,8 @@ def test_params_do_not_change_once_loaded(load):
         ({"split.train": 0.5, "split.valid": 0.25, "split.test": 0.25}, "split.train", 0.5),
         ({"split.train": 1 / 3, "split.valid": 1 / 3, "split.test": 1 / 3}, "split.train", 1 / 3),
         ({"split.train": 0.7, "split.valid": 0.2, "split.test": 0.1}, "split.train", 0.7),  # not 1 in binary
+        ({"split.train_per_class": 15}, "split.train_per_class", 15),
+        ({"split.train_per_class": None}, "split.train_per_class", None),
         ({"split.seed": 2**31 - 1}, "split.seed", 2**31 - 1),
         ({"backbone.name": "vgg16", "backbone.cut": "conv"}, "backbone.cut", "conv"),
         ({"backbone.name": "vgg16", "backbone.cut": "fc6"}, "backbone.cut", "fc6"),
@@ -154,6 +156,9 @@ NAN, INF = float("nan"), float("inf")
         ("split.train", 0, "must be greater than 0"),
         ("split.test", 1.0, "must be less than 1"),
         ("split.valid", True, "must be a number"),
+        ("split.train_per_class", 0, "must be greater than or equal to 1"),
+        ("split.train_per_class", "few", "must be a whole number"),
+        ("split.train_per_class", 1.5, "must be a whole number"),
         ("split.seed", True, "must be a whole number"),
         ("dataset.name", "digit", "must be "),
         ("dataset.on_bad_image", False, "must be 'fail' or 'skip'"),
@@ -247,3 +252,17 @@ def test_without_the_file_one_is_told_where_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="^there is no params.yaml here: run this from the root of the repository$"):
         params.load()
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "10.0.0.1:6379", "ray://head-1.example.org:10001", "[::1]:6379"])
+def test_addresses_of_a_ray_cluster(load, address):
+    assert load({"runtime.engine": "ray", "runtime.ray_address": address}).runtime.ray_address == address
+
+
+@pytest.mark.parametrize("address", ["", "head", "http://head:80", "ray://head", "a b:1"])
+def test_no_address_of_a_ray_cluster(load, address):
+    assert "runtime.ray_address" in sentence(load, {"runtime.ray_address": address})
+
+
+def test_a_cluster_hands_its_gpus_out_itself(load):
+    assert "set devices to gpu" in sentence(load, {"runtime.engine": "ray", "runtime.devices": [0]})

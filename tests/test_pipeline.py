@@ -177,6 +177,7 @@ def test_interrupting_featurize_leaves_the_old_features(change):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     time.sleep(3)
     os.killpg(process.pid, signal.SIGINT)

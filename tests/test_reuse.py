@@ -45,6 +45,14 @@ def test_another_split_computes_nothing(project):
     assert passes(project) == (24, 0)
 
 
+def test_fewer_training_images_compute_nothing(project):
+    project.set(split={"train_per_class": 2})
+    count, computed = passes(project)
+    assert count < 24 and computed == 0
+    project.set(split={"train_per_class": None})
+    assert passes(project) == (24, 0)
+
+
 def test_other_names_compute_nothing(project):
     (project.photos / "cat").rename(project.photos / "lion")
     (project.photos / "lion" / "000.jpg").rename(project.photos / "lion" / "a lion.jpg")

@@ -181,6 +181,51 @@ def test_without_copies_nothing_is_reported(capsys):
     assert capsys.readouterr().out == ""
 
 
+# Few for training
+
+
+def training(images, per_class, seed=0):
+    """The paths of the training images that stay."""
+    subsets = split.assign(images, FRACTIONS, seed)
+    left_out = split.beyond(images, subsets, per_class, seed)
+    assert all(subsets[images[path]] == "train" for path in left_out)
+    return {path for path in images if subsets[images[path]] == "train"} - left_out
+
+
+def test_a_smaller_number_of_training_images_is_part_of_a_larger():
+    images = folder(cat=40, dog=30)
+    before = set()
+    for number in (1, 2, 5, 10, 15):
+        found = training(images, number)
+        assert before < found
+        assert [sum(path.startswith(name) for path in found) for name in ("cat", "dog")] == [number, number]
+        before = found
+    assert training(images, 5, seed=1) != training(images, 5)
+
+
+def test_all_are_kept_unless_a_number_is_given(capsys):
+    images = folder(cat=40)
+    assert training(images, None) == training(images, 22) == training(images, 1000)
+    assert len(training(images, None)) == 22
+
+
+def test_classes_with_fewer_are_reported_in_one_line(capsys):
+    images = folder(cat=40, dog=20, eel=10)
+    assert len(training(images, 11)) == 11 + 11 + 6
+    assert capsys.readouterr().out == (
+        "fewer than 11 training images: all there are, in 1 of 3 classes (fewest: 6 in eel)\n"
+    )
+    training(images, 6)
+    assert capsys.readouterr().out == ""
+
+
+def test_copies_of_a_training_image_stay_with_it_and_count_once():
+    images = folder(cat=20)
+    images.update({path.replace("cat/", "cat/copy"): digest for path, digest in images.items()})
+    found = training(images, 3)
+    assert len(found) == 6 and len({images[path] for path in found}) == 3
+
+
 # Too few
 
 
@@ -246,6 +291,15 @@ def test_the_lists_are_the_same_when_made_again(run):
 def test_the_fractions_of_the_params_are_used(run):
     rows = run(FILES, train=0.8, valid=0.1, test=0.1)
     assert [len(rows[subset]) for subset in SUBSETS] == [48, 6, 6]
+
+
+def test_fewer_training_images_leave_validation_and_test_as_they_are(run, capsys):
+    whole, few = run(FILES), run(FILES, train_per_class=4)
+    assert (few["valid"], few["test"]) == (whole["valid"], whole["test"])
+    assert {row.path for row in few["train"]} < {row.path for row in whole["train"]}
+    assert [[row.label for row in few["train"]].count(label) for label in range(3)] == [4, 4, 4]
+    assert [row.index for row in few["train"]] == list(range(12))
+    assert "train: 12 images\n" in capsys.readouterr().out
 
 
 def test_a_class_too_small_leaves_the_lists_as_they_were(run):

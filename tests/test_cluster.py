@@ -1,0 +1,262 @@
+"""Workers on a real Ray cluster of several nodes: every chunk is done once, whatever happens to workers and nodes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from stages import cluster, features, params
+from stages.errors import InputError
+from tests.conftest import BACKBONE, ROOT
+from tests.pictures import save_folder
+
+pytestmark = pytest.mark.xdist_group("cluster")
+
+# The workers get to see no code but stages/: what they are to do here must travel with the call.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+RUNTIME = params.load(ROOT / "params.yaml").runtime
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A cluster whose head has no cores, as a driver's machine may, and two nodes of one core."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Nodes that die are noticed within 2 seconds instead of 15.
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
+    nodes.add_node(num_cpus=1)
+    nodes.add_node(num_cpus=1)
+    yield nodes
+    nodes.shutdown()
+
+
+def run(nodes, setup, chunks, **options):
+    chunks = list(chunks)
+    return cluster.run(setup, "cpu", iter(chunks), len(chunks), address=nodes.address, **options)
+
+
+def double(device, threads):
+    """What a worker does: a chunk is a list of numbers, the result their doubles and who computed them."""
+
+    def start(chunk):
+        time.sleep(0.05)
+        return lambda: ([2 * x for x in chunk], device, threads, os.getcwd())
+
+    return start
+
+
+def fragile(device, threads):
+    """Dies with a chunk that names a file, if the file is there; "once" removes it before."""
+
+    def start(chunk):
+        kind, path = chunk
+        if path and os.path.exists(path):
+            if kind == "once":
+                os.remove(path)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return lambda: device
+
+    return start
+
+
+def refusing(device, threads):
+    def start(chunk):
+        if chunk == 3:
+            raise InputError("chunk 3 is bad")
+        if chunk == 5:
+            raise KeyError("a bug")
+        return lambda: chunk
+
+    return start
+
+
+def broken(device, threads):
+    raise InputError(f"there is no {device}")
+
+
+def leisurely(device, threads):
+    def start(chunk):
+        time.sleep(0.2)
+        return lambda: os.environ.get("HEADSTART_TEST")
+
+    return start
+
+
+def test_every_chunk_is_done_once_by_workers_on_every_node(nodes):
+    chunks = [[i, i + 1] for i in range(0, 80, 2)]
+    used = set()
+    done = list(run(nodes, double, chunks, used=used))
+    assert sorted(chunk for chunk, _ in done) == chunks
+    assert all(result[:3] == ([2 * x for x in chunk], "cpu(0)", 1) for chunk, result in done)
+    assert len(used) == len({node for node, _ in used}) == 2
+
+
+def test_workers_see_no_file_of_the_driver(nodes):
+    [(_, result)] = run(nodes, double, [[1]])
+    assert not result[3].startswith(str(ROOT))
+
+
+def test_without_a_chunk_no_cluster_is_needed():
+    assert list(cluster.run(broken, "cpu", [], 0, address="127.0.0.1:1")) == []
+
+
+def test_no_more_workers_than_wanted(nodes):
+    used = set()
+    assert len(list(run(nodes, leisurely, range(6), workers=1, used=used))) == 6
+    assert len(used) == 1
+
+
+def test_the_environment_is_the_workers_alone(nodes):
+    assert list(run(nodes, leisurely, [1], environment={"HEADSTART_TEST": "yes"})) == [(1, "yes")]
+    assert "HEADSTART_TEST" not in os.environ
+
+
+def test_chunks_are_read_only_as_fast_as_they_are_taken(nodes):
+    taken = 0
+
+    def chunks():
+        nonlocal taken
+        for i in range(60):
+            taken += 1
+            yield [i] * 100_000
+
+    with closing(cluster.run(double, "cpu", chunks(), 60, address=nodes.address)) as results:
+        for done, _ in enumerate(results, 1):
+            # What two workers hold, one chunk read ahead, and results that came at the same time.
+            assert taken <= done + 2 * cluster.IN_FLIGHT + 1
+
+
+def test_a_killed_worker_is_replaced_and_its_chunks_done_again(nodes, tmp_path):
+    trap = tmp_path / "trap"
+    trap.touch()
+    chunks = [("fine", None)] * 5 + [("once", str(trap))] + [("fine", None)] * 10
+    done = list(run(nodes, fragile, chunks))
+    assert sorted(map(str, (chunk for chunk, _ in done))) == sorted(map(str, chunks))
+
+
+def test_a_chunk_that_kills_two_workers_is_an_error_that_names_it(nodes, tmp_path):
+    trap = tmp_path / "trap"
+    trap.touch()
+    chunks = [("fine", None)] * 3 + [("always", str(trap))] + [("fine", None)] * 10
+    with pytest.raises(InputError, match=r"two workers died .* while they worked on the file .*trap"):
+        list(run(nodes, fragile, chunks, describe=lambda chunk: f"the file {chunk[1]}"))
+
+
+def test_an_input_error_in_a_worker_is_raised_as_it_is(nodes):
+    with pytest.raises(InputError, match="^chunk 3 is bad$"):
+        list(run(nodes, refusing, [1, 2, 3, 4]))
+    with pytest.raises(InputError, match=r"^there is no cpu\(0\)$"):
+        list(run(nodes, broken, [1]))
+
+
+def test_a_bug_in_a_worker_comes_with_its_traceback(nodes):
+    with pytest.raises(RuntimeError, match="(?s)in a worker on Ray:.*in start.*KeyError: 'a bug'"):
+        list(run(nodes, refusing, [5]))
+
+
+# --- Nodes and drivers that come and go ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(workspace, weights_file, tmp_path):
+    """Paths of photos, in a folder whose ``data/weights`` holds a small backbone."""
+    workspace(BACKBONE, weights_file)
+    return list(map(str, save_folder(tmp_path / "photos", ["a", "b"], per_class=30)))
+
+
+def featurize(paths, **runtime):
+    """Returns the features (n, dim) and the metrics."""
+    recipe = features.recipe("auto", params.load(ROOT / "params.yaml").featurize)
+    runtime = RUNTIME.model_copy(update={"devices": "cpu", "cache": "off", "batch_size": 2, **runtime})
+    array, _, metrics = features.featurize(paths, recipe, runtime, lambda *shape: np.full(shape, np.nan, np.float32))
+    return array, metrics
+
+
+def test_features_are_the_same_bytes_though_a_node_dies_and_another_comes(nodes, photos, monkeypatch):
+    monkeypatch.delenv("HEADSTART_CACHE")
+    expected, metrics = featurize(photos, workers=1)
+    assert (metrics["workers"], metrics["nodes"]) == (1, 1)
+    put = []
+    victim = sorted(nodes.worker_nodes, key=lambda node: node.node_id)[0]
+
+    def watch(cache, digests, features):
+        put.extend(digests)
+        if len(put) == 10:
+            nodes.remove_node(victim, allow_graceful=False)
+            nodes.add_node(num_cpus=1)
+        elif len(put) > 10:
+            # Long enough that the new node finds something to do.
+            time.sleep(0.3)
+
+    monkeypatch.setattr(features.FeatureCache, "put", watch)
+    found, metrics = featurize(photos, engine="ray", ray_address=nodes.address)
+    assert found.tobytes() == expected.tobytes()
+    assert len(put) == len(set(put)) == metrics["forward_passes"] == 60
+    assert (metrics["workers"], metrics["nodes"]) == (3, 3)
+
+
+def test_a_lost_node_is_not_held_against_the_chunks_that_were_there(nodes, monkeypatch):
+    monkeypatch.setattr(cluster, "_suspected", lambda *_: pytest.fail("a chunk is suspected"))
+    with closing(run(nodes, leisurely, range(16))) as results:
+        done = [next(results)[0] for _ in range(4)]
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        nodes.add_node(num_cpus=1)
+        done += [chunk for chunk, _ in results]
+    assert sorted(done) == list(range(16))
+
+
+def test_workers_end_when_the_driver_is_killed(nodes):
+    program = (
+        "from tests.test_cluster import *\n"
+        "for _ in cluster.run(leisurely, 'cpu', range(10**6), 10**6, address=sys.argv[1]):\n"
+        "    print('working', flush=True)\n"
+    )
+    command = [sys.executable, "-c", program, nodes.address]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as driver:
+        assert driver.stdout.readline()
+        driver.kill()
+    assert len(list(run(nodes, leisurely, [1, 2]))) == 2
+
+
+# --- Without a cluster -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
+def test_a_cluster_that_does_not_answer_is_an_error_at_once(address):
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=f"^no Ray cluster answers at {address} .*ray start --head.*") as error:
+        list(cluster.run(double, "cpu", [1], 1, address=address))
+    assert "\n" not in str(error.value)
+    assert time.monotonic() - begun < cluster.ANSWER + 1
+
+
+def test_ray_that_is_not_installed_is_an_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match="Ray is not installed .*pip install -r requirements-ray.txt"):
+        list(cluster.run(double, "cpu", [1], 1, address="local"))
+
+
+def test_the_local_engine_never_imports_ray(photos):
+    program = (
+        "import sys\n"
+        "sys.modules['ray'] = None\n"
+        "import numpy\n"
+        "from stages import cluster, features, featurize, params\n"
+        "given = params.load(sys.argv[1])\n"
+        "recipe = features.recipe('auto', given.featurize)\n"
+        "_, _, metrics = features.featurize(sys.argv[2:], recipe, given.runtime, lambda *shape: numpy.zeros(shape))\n"
+        "print(metrics['forward_passes'])\n"
+    )
+    command = [sys.executable, "-c", program, str(ROOT / "params.yaml"), *photos[:2]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HEADSTART_CACHE": "off"}
+    assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == "2\n"

@@ -1,0 +1,97 @@
+"""A user's day with DVC's own commands: sweeps, comparisons between branches, the best one kept."""
+
+import csv
+import io
+import json
+import time
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("experiments")
+
+RATES = ["0.1", "0.03", "0.01", "0.003", "0.001"]
+
+
+@pytest.fixture(scope="module")
+def project(small_project):
+    project = small_project("experiments")
+    project.repro()
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "run")
+    return project
+
+
+def experiments(project):
+    """{name: (params, metrics by stage)} of the experiments on the current commit."""
+    found = {}
+    for experiment in json.loads(project.run("dvc", "exp", "show", "--json"))[-1]["experiments"] or []:
+        data = experiment["revs"][0]["data"]
+        metrics = {path.split("/")[1][:-5]: value["data"] for path, value in data["metrics"].items()}
+        found[experiment["name"]] = data["params"]["params.yaml"]["data"], metrics
+    return found
+
+
+def lasting(metrics):
+    """Metrics without timings."""
+    return {
+        (stage, key): value
+        for stage, values in metrics.items()
+        for key, value in values.items()
+        if "second" not in key and stage != "featurize"
+    }
+
+
+def test_a_sweep_trains_heads_and_featurizes_nothing(project):
+    project.run("dvc", "exp", "run", "--queue", "-S", f"train.lr={','.join(RATES)}")
+    project.run("dvc", "queue", "start", "-j", "2")
+    deadline = time.time() + 240
+    while "Running" in (status := project.run("dvc", "queue", "status")) or "Queued" in status:
+        assert time.time() < deadline, status
+        time.sleep(1)
+    assert status.count("Success") == len(RATES), status
+    found = experiments(project)
+    assert sorted(params["train"]["lr"] for params, _ in found.values()) == sorted(map(float, RATES))
+    # Featurize did not run at all: its metrics are those of the first run.
+    assert {json.dumps(m["featurize"]) for _, m in found.values()} == {json.dumps(project.metrics("featurize"))}
+    assert len({json.dumps(m["train"]) for _, m in found.values()}) == len(RATES)
+
+
+def test_the_table_of_a_sweep_is_small(project):
+    shown = project.run(
+        *["dvc", "exp", "show", "--no-pager", "--csv", "--drop", ".*seconds|featurize|.*loss|.*top5|images|stages|data"]
+    )
+    rows = list(csv.DictReader(io.StringIO(shown)))
+    assert len(rows[0]) < 40
+    assert {"metrics/test.json:top1", "train.lr"} <= {key.replace("params.yaml:", "") for key in rows[0]} | set(rows[0])
+
+
+def test_one_experiment_run_again_gives_the_same_to_the_last_digit(project):
+    name, (params, metrics) = next(iter(experiments(project).items()))
+    project.run("dvc", "exp", "apply", name)
+    assert lasting({stage: project.metrics(stage) for stage in ("train", "test")}) == lasting(metrics)
+    project.run("dvc", "repro", "-f", "-s", "train")
+    project.run("dvc", "repro")
+    assert lasting({stage: project.metrics(stage) for stage in ("train", "test")}) == lasting(metrics)
+    project.run("git", "checkout", "-q", ".")
+    project.run("dvc", "checkout", "-q")
+
+
+def test_an_experiment_becomes_a_branch(project):
+    name = next(iter(experiments(project)))
+    project.run("dvc", "exp", "branch", name, "best")
+    assert "best" in project.run("git", "branch", "--list", "best")
+
+
+def test_branches_are_compared(project):
+    project.run("git", "switch", "-q", "-c", "lr-0.2")
+    project.set(train={"lr": 0.2})
+    assert project.repro() == ["train", "evaluate"]
+    project.run("git", "commit", "-qam", "lr 0.2")
+    params = project.run("dvc", "params", "diff", "main")
+    assert params.split() == ["Path", "Param", "main", "workspace", "params.yaml", "train.lr", "0.01", "0.2"]
+    metrics = project.run("dvc", "metrics", "diff", "main", "--all")
+    assert "test.json" in metrics
+    assert "top1" in metrics
+    assert "featurize.json" in metrics
+    plots = project.run("dvc", "plots", "diff", "main", "-o", "plots")
+    assert "index.html" in plots
