@@ -50,6 +50,6 @@ def test_a_gpu_too_new_is_refused_before_anything_is_downloaded(setup, tmp_path)
 def test_every_requirement_has_its_reason_and_no_address():
     for name in FILES[1:]:
         for line in (ROOT / name).read_text().splitlines():
-            assert not re.search(r"https?://|file:|git+", line)
+            assert not re.search(r"https?://|file:|git\+", line)
             if name != "constraints.txt" and line and not line.startswith(("#", "-")):
                 assert re.search(r"  *# \w.+", line.replace("# …", "# and")), f"{name}: {line}"
