@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from stages import checkpoint
+from stages import checkpoint, weights
 from stages.backbones import BACKBONES
 from stages.errors import InputError
 from stages.mx import mx
 from stages.networks import build
+from stages.paths import WEIGHTS
+from tests.conftest import set_params
 
 # --- Files as PyTorch writes them, without PyTorch -------------------------------------------------------------------
 
@@ -449,6 +451,29 @@ def test_the_real_efficientnet_lite0_fits(tmp_path):
         np.testing.assert_array_equal(array, other)
     with pytest.raises(InputError, match="efficientnet_lite1 needs"):
         checkpoint.for_network("efficientnet_lite1", tensors, path)
+
+
+def test_the_same_weights_from_any_kind_of_file_end_as_the_same_bytes(tmp_path, monkeypatch):
+    tensors = checkpoint.read(lite0_file())
+    ours = checkpoint.for_network("efficientnet_lite0", tensors, "lite0")
+    floats = OrderedDict((name, array) for name, array in tensors.items() if array.dtype == np.float32)
+    state = OrderedDict((name, tensor(np.ascontiguousarray(array))) for name, array in floats.items())
+    files = {
+        "own.params": params(tmp_path, {name: mx.nd.array(array) for name, array in ours.items()}),
+        "legacy.pth": legacy(state),
+        "zip.pth": zipped(state),
+        "torch.safetensors": safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in floats.items()}),
+    }
+    monkeypatch.chdir(tmp_path)
+    written = set()
+    for name, data in files.items():
+        Path(name).write_bytes(data)
+        backbone = {"name": "efficientnet_lite0", "weights": "file", "path": name}
+        set_params(Path("params.yaml"), backbone=backbone)
+        weights.main()
+        # What a feature depends on of the weights is these bytes (see test_features.py).
+        written.add((WEIGHTS / "weights.params").read_bytes())
+    assert len(written) == 1
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg11_bn"])
