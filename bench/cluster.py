@@ -34,6 +34,9 @@ class Discard:
     def __setitem__(self, rows, values):
         pass
 
+    def __getitem__(self, rows):
+        return np.zeros((len(rows), 1), np.float32)
+
 
 def nothing(device, threads):
     """A worker without a network."""

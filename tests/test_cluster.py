@@ -202,7 +202,20 @@ def test_features_are_the_same_bytes_though_a_node_dies_and_another_comes(nodes,
     found, metrics = featurize(photos, engine="ray", ray_address=nodes.address)
     assert found.tobytes() == expected.tobytes()
     assert len(put) == len(set(put)) == metrics["forward_passes"] == 60
-    assert (metrics["workers"], metrics["nodes"]) == (3, 3)
+    # The node that stayed, and of the two others those that came to finish something.
+    assert 2 <= metrics["nodes"] == metrics["workers"] <= 3
+
+
+def test_a_node_that_joins_is_used(nodes):
+    used = set()
+    with closing(run(nodes, leisurely, range(10**6), used=used)) as results:
+        next(results)
+        joined = nodes.add_node(num_cpus=1)
+        deadline = time.monotonic() + 60
+        while joined.node_id not in {node for node, _ in used}:
+            assert time.monotonic() < deadline
+            next(results)
+    nodes.remove_node(joined)
 
 
 def test_a_lost_node_is_not_held_against_the_chunks_that_were_there(nodes, monkeypatch):

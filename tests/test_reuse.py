@@ -1,10 +1,12 @@
 """No image goes through the network twice, by the commands a user types."""
 
+import contextlib
 import json
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -166,39 +168,60 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(small_project):
     project.set(runtime={"workers": 2, "batch_size": 2}, dataset={"path": str(project.photos)})
     project.run("dvc", "repro", HEADSTART_CACHE="off")
     wanted = {**project.features(), **project.bytes("data/model/*"), **project.bytes("data/split/*")}
-    for place in ("images", "split", "weights", "features", "model"):
-        shutil.rmtree(project.folder / "data" / place)
-    shutil.rmtree(project.folder / ".dvc" / "cache")
-    (project.folder / "dvc.lock").unlink()
+    _forget(project)
 
     moments = random.Random(0)
-    kills = 0
+    kills = kept = half_way = 0
     while kills < 20:
         run = subprocess.Popen(
-            ["dvc", "repro"],
-            cwd=project.folder,
-            env=project.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
+            ["dvc", "repro", "-q"], cwd=project.folder, env=project.environment, start_new_session=True
         )
-        try:
-            printed, _ = run.communicate(timeout=moments.uniform(0.5, 4.5))
-            assert run.returncode == 0, printed
-            # It came to its end: once more from the start, with what the cache holds thrown away.
-            shutil.rmtree(project.folder / "data" / "split", ignore_errors=True)
-            shutil.rmtree(project.folder / ".dvc" / "cache", ignore_errors=True)
-            shutil.rmtree(project.environment["HEADSTART_CACHE"], ignore_errors=True)
-        except subprocess.TimeoutExpired:
+        if kills % 2:
+            # A moment while the network is at work.
+            while run.poll() is None and cached(project) == kept:
+                time.sleep(0.05)
+            time.sleep(moments.uniform(0, 0.5))
+        else:
+            time.sleep(moments.uniform(0.3, 3))
+        if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
-            run.communicate()
             kills += 1
+        else:
+            assert run.returncode == 0
+            _forget(project)
+            kept = 0
+        run.wait()
+        # What was in the cache before is there still.
+        assert cached(project) >= kept
+        kept = cached(project)
+        half_way += 0 < kept < 300
+    assert half_way > 3
+
+    shutil.rmtree(project.folder / "data" / "features", ignore_errors=True)
+    shutil.rmtree(project.folder / ".dvc" / "cache", ignore_errors=True)
     project.run("dvc", "repro")
+    assert project.metrics("featurize")["forward_passes"] == 300 - kept
     assert {**project.features(), **project.bytes("data/model/*"), **project.bytes("data/split/*")} == wanted
     left = [path for place in ("data", "metrics") for path in (project.folder / place).rglob("*.tmp*")]
     assert left == []
     assert [p for p in psutil.process_iter() if _works_in(p, project.folder)] == []
+
+
+def cached(project):
+    """How many features the project's cache holds."""
+    with contextlib.suppress(sqlite3.OperationalError):
+        uri = f"file:{project.environment['HEADSTART_CACHE']}/cache.db?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+            return database.execute("SELECT COUNT(*) FROM Cache WHERE length(key) = 64").fetchone()[0]
+    return 0
+
+
+def _forget(project):
+    """Puts the project back to where nothing has run, with an empty cache."""
+    places = [project.folder / "data" / name for name in ("images", "split", "weights", "features", "model")]
+    for place in [*places, project.folder / ".dvc" / "cache", project.environment["HEADSTART_CACHE"]]:
+        shutil.rmtree(place, ignore_errors=True)
+    (project.folder / "dvc.lock").unlink(missing_ok=True)
 
 
 def _works_in(process, folder):
