@@ -333,7 +333,7 @@ MALICIOUS = {
     "parent": ("../evil.jpg", b"x"),
     "parent inside": (f"{TOP}/../../evil.jpg", b"x"),
     "parent at the end": (f"{TOP}/001.ak47/..", b"x"),
-    "absolute": ("/tmp/lab/evil.jpg", b"x"),
+    "absolute": ("/tmp/evil.jpg", b"x"),
     "folder outside": ("../evil", b"", tarfile.DIRTYPE),
     "symbolic link": (f"{TOP}/001.ak47/001_0009.jpg", b"", tarfile.SYMTYPE, "/etc/passwd"),
     "symbolic link to a folder": (f"{TOP}/001.ak47", b"", tarfile.SYMTYPE, "/tmp"),
