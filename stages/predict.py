@@ -14,6 +14,7 @@ import numpy as np
 
 from stages import classifier, devices, features, params
 from stages.errors import InputError
+from stages.scores import softmax
 
 # Images whose features are in memory at a time. Each such block starts its own workers, which takes some seconds.
 BLOCK = 8192
@@ -46,7 +47,7 @@ def main(arguments=None):
         )
         good = [row for row, digest in enumerate(digests) if digest is not None]
         if good:
-            found = probabilities(network.logits(array[good]))
+            found = softmax(network.logits(array[good]))
             write([block[row] for row in good], likeliest(found, about["classes"], chosen.top), sys.stdout)
             sys.stdout.flush()
     return 1 if failed else 0
@@ -117,13 +118,6 @@ def _walk(folder):
             # Pipes, sockets and links to nowhere have nothing to be read.
             if not name.startswith(".") and os.path.isfile(path):
                 yield path
-
-
-def probabilities(logits):
-    """Softmax over logits (n, classes): float64 (n, classes)."""
-    logits = logits.astype(np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def likeliest(found, classes, top):
