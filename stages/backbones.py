@@ -17,6 +17,7 @@ class Backbone:
     crop: side of the centre crop as a share of the image's shorter side.
     mean, std: per channel (RGB), for pixel values scaled to [0, 1].
     interpolation: "bilinear" or "bicubic", antialiased.
+    depthwise: whether it has convolutions of each channel by itself.
     cuts: where ``backbone.cut`` may cut it, deepest first; ``auto`` is the first.
     """
 
@@ -26,13 +27,14 @@ class Backbone:
     mean: tuple = (0.485, 0.456, 0.406)
     std: tuple = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
+    depthwise: bool = False
     cuts: tuple = ("pool",)
 
 
 def _lite(name, size):
     # Centre crop of size / (size + 32) of the shorter side, bicubic, pixels in [-1, 1]: how timm, which converted
     # these weights from TensorFlow, evaluates them (tf_efficientnet_lite0 to 2: crop_pct 0.875, 0.882, 0.890).
-    return Backbone(name, size, size / (size + 32), (0.5,) * 3, (0.5,) * 3, "bicubic")
+    return Backbone(name, size, size / (size + 32), (0.5,) * 3, (0.5,) * 3, "bicubic", depthwise=True)
 
 
 # Shorter side to 256, centre crop of 224, bilinear, ImageNet's mean and standard deviation:
@@ -52,7 +54,11 @@ BACKBONES = {
         _lite("efficientnet_lite0", 224),
         _lite("efficientnet_lite1", 240),
         _lite("efficientnet_lite2", 260),
-        *(Backbone(family + variant) for family, variants in _ZOO.items() for variant in variants),
+        *(
+            Backbone(family + variant, depthwise=family.startswith("mobilenet"))
+            for family, variants in _ZOO.items()
+            for variant in variants
+        ),
         *(Backbone(name, cuts=("fc6", "conv")) for name in _ZOO_DENSE),
         Backbone("inceptionv3", size=299, crop=299 / 342),
     )

@@ -17,6 +17,7 @@ import numpy as np
 from stages import classifier, inference, lists, networks, params
 from stages.backbones import BACKBONES
 from stages.errors import InputError
+from stages.graph import rewrite
 from stages.mx import mx
 from stages.paths import METRICS, WEIGHTS, read_json, replacing, write_text
 
@@ -78,10 +79,10 @@ def graph(recipe, network):
     Input "data": float32 (n, 3, size, size) normalised pixels, for any n; output "probabilities": float32
     (n, classes).
     """
-    backbone = networks.load(recipe.backbone)
+    backbone, size = networks.load(recipe.backbone), BACKBONES[recipe.backbone].size
     # Compiled, VGG's dense layer before the fc6 cut would take batches of one size only: it is left as it is.
     cut = "conv" if recipe.cut == "fc6" else recipe.cut
-    symbol, arrays = inference.rewrite(*inference.trace(networks.Body(backbone, cut)), rows=1)
+    symbol, arrays = rewrite(*inference.trace(networks.Body(backbone, cut)), (1, 3, size, size))
     behind, behind_feature = (networks.cut_layers(backbone, at)[1] for at in (cut, recipe.cut))
     to_feature = behind[: len(behind) - len(behind_feature)]
     for layer in [*to_feature, *network.frozen, *network.trained]:

@@ -198,7 +198,8 @@ def _forward(digests, rows, paths, recipe, runtime, used):
         _chunk(batch, [paths[rows[digest][0]] for digest in batch]) for batch in _batches(digests, runtime.batch_size)
     )
     count = math.ceil(len(digests) / runtime.batch_size)
-    options = {"environment": inference.ENVIRONMENT, "describe": lambda chunk: ", ".join(map(str, chunk.paths))}
+    environment = inference.environment(BACKBONES[recipe.backbone], recipe.precision)
+    options = {"environment": environment, "describe": lambda chunk: ", ".join(map(str, chunk.paths))}
     if runtime.engine == "ray":
         # Other machines do not see data/weights.
         setup = partial(setup, weights={file.name: file.read_bytes() for file in WEIGHTS.iterdir()})
@@ -256,7 +257,7 @@ def _load(device, recipe, batch_size, threads, weights=None):
         with devices.memory_of(device, "runtime.batch_size"):
             if shape not in compiled:
                 compiled[shape] = inference.compile(body, shape, recipe.precision, context, calibration)
-            output = compiled[shape](mx.nd.array(batch, ctx=context))
+            output = compiled[shape](batch)
 
         def finish():
             waiting = time.perf_counter()

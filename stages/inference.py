@@ -1,51 +1,49 @@
 """Compiles a frozen body for inference: a faster graph for the same features.
 
-The graph is rewritten once, whatever the network: batch norms go into the weights before them, zero padding
-into the convolution behind it, and oneDNN then fuses convolution, activation and sum.
+The graph is simplified once (see ``graph``), and oneDNN then fuses convolution, activation and sum.
 
 A feature depends on its image alone, to the last bit: not on the size of the batch, nor on the place in it, nor
 on the neighbours. oneDNN computes every image of a convolution's batch by itself, so convolutions give
 that away for free. A dense layer is one matrix product whose blocking changes with its number of rows;
-it is computed as a convolution too (see ``_Rewriting._dense``). One OpenMP thread is assumed throughout.
+it is computed as a convolution too (see ``graph``). One OpenMP thread is assumed throughout.
 """
 
-import ast
-import json
-import math
 import warnings
 
 import numpy as np
 
-from stages import preprocess, quantize
+from stages import graph, preprocess, quantize
 from stages.errors import InputError
 from stages.mx import mx
 
-# Part of the fingerprint of every stored feature: raise it when a change here changes their bytes.
-VERSION = 1
-
-# To be set before MXNet is loaded, in every process that computes features. The last three are for GPUs: algorithms
-# that give the same bits every time, chosen without trying out which is fastest, and no rounding of float32 to TF32.
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MXNET_ENFORCE_DETERMINISM": "1",
-    "MXNET_CUDNN_AUTOTUNE_DEFAULT": "0",
-    "NVIDIA_TF32_OVERRIDE": "0",
-}
+# Part of the fingerprint of every stored feature: raise it when a change here or in ``graph`` changes their bytes.
+VERSION = 2
 
 # What a device can compute in. On both the features leave as float32.
 PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "gpu": ("float32", "float16")}
 
-# MXNet's own name for bfloat16, which numpy does not have.
-BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
-
-# Rows of a dense layer that are computed together.
-ROWS = 16
-
 # Images at a time whose values are measured for int8: VGG16 takes 3.4 GB with 4, 5 GB with 16.
 CALIBRATION_BATCH = 4
 
-# Operators that hand their input on unchanged when nothing is trained.
-NO_OPS = ("Dropout", "_copy", "BlockGrad")
+# oneDNN's fast kernels take channels by 16; with others in between, maps are forever laid out anew.
+CHANNELS = 16
+
+
+def environment(backbone, precision):
+    """Variables to be set before MXNet is loaded, in every process that computes features of ``backbone``."""
+    variables = {
+        "OMP_NUM_THREADS": "1",
+        # For GPUs: algorithms that give the same bits every time, chosen without trying out which is fastest, and no
+        # rounding of float32 to TF32.
+        "MXNET_ENFORCE_DETERMINISM": "1",
+        "MXNET_CUDNN_AUTOTUNE_DEFAULT": "0",
+        "NVIDIA_TF32_OVERRIDE": "0",
+    }
+    if backbone.depthwise and precision == "float32":
+        # oneDNN 2.4 would mix kernels that want channels last with kernels that want them in blocks. Up to this
+        # instruction set, which is AVX-512 all the same, it has the latter alone: a sixth faster on Lite0.
+        variables["DNNL_MAX_CPU_ISA"] = "AVX512_MIC"
+    return variables
 
 
 def compile(body, shape, precision="float32", context=None, calibration=None):
@@ -57,22 +55,37 @@ def compile(body, shape, precision="float32", context=None, calibration=None):
     context: the device, by default the CPU.
     calibration: for int8, what :func:`calibrate` returned for the same body.
 
-    Returns a function from a float32 NDArray of ``shape`` on ``context`` to a float32 NDArray (n, dim).
+    Returns a function from a float32 array of ``shape`` to a float32 NDArray (n, dim) on ``context``.
     Raises InputError if the device cannot compute in ``precision``.
     """
     context = context or mx.cpu()
     known = PRECISIONS[context.device_type]
     if precision not in known:
         raise InputError(f"precision {precision} does not run on a {context.device_type}, only {' and '.join(known)}")
-    dtype = {"bfloat16": BFLOAT16, "float16": np.dtype(np.float16)}.get(precision)
-    symbol, params = rewrite(*trace(body), rows=shape[0], dtype=dtype)
+    symbol, params, view = _simplified(body, shape, precision, context)
     if precision == "int8":
         if calibration is None:
             raise ValueError("int8 needs the calibration of the body")
         symbol, params = quantize.quantize(quantize.fuse(symbol), params, calibration)
     elif context.device_type == "cpu":
         symbol = symbol.get_backend_symbol("MKLDNN")
-    return _block(symbol, params, context)
+    run = _block(symbol, params, context)
+    return lambda batch: run(mx.nd.array(view(batch), ctx=context))
+
+
+def _simplified(body, shape, precision, context):
+    """The graph of ``body`` as ``precision`` wants it: (symbol, NDArrays by name, how it wants its batches to lie)."""
+    symbol, params = trace(body)
+    dtype = {"bfloat16": graph.BFLOAT16, "float16": np.float16}.get(precision, np.float32)
+    rotated = graph.gains_by_rotation(symbol, shape)
+    # Integer kernels take any number of channels.
+    multiple = CHANNELS if context.device_type == "cpu" and precision != "int8" else 1
+    symbol, params = graph.rewrite(symbol, params, shape, dtype, rotated, multiple)
+    return symbol, params, _rotate if rotated else np.asarray
+
+
+def _rotate(batch):
+    return np.ascontiguousarray(batch[:, :, ::-1, ::-1])
 
 
 def calibrate(body, backbone):
@@ -82,7 +95,7 @@ def calibrate(body, backbone):
     """
     pixels = preprocess.normalise(quantize.images(backbone.size), backbone)
     shape = (CALIBRATION_BATCH, *pixels.shape[1:])
-    symbol, params = rewrite(*trace(body), rows=CALIBRATION_BATCH)
+    symbol, params, view = _simplified(body, shape, "int8", mx.cpu())
     symbol = quantize.fuse(symbol)
     floats = quantize.float_layers(symbol, params, shape)
     names = quantize.ranged_outputs(symbol, params, floats)
@@ -91,7 +104,7 @@ def calibrate(body, backbone):
     extremes = [op(value, axis=None) for value in values for op in (mx.sym.min, mx.sym.max)]
     run = _block(mx.sym.Group(extremes), params, mx.cpu())
     batches = pixels.reshape(-1, *shape)
-    found = np.array([[x.asscalar() for x in run(mx.nd.array(batch))] for batch in batches], dtype=float)
+    found = np.array([[x.asscalar() for x in run(mx.nd.array(view(batch)))] for batch in batches], dtype=float)
     ranges = np.stack([found[:, ::2].min(0), found[:, 1::2].max(0)], axis=1)
     return {"float32": floats, "ranges": dict(zip(names, ranges.tolist()))}
 
@@ -110,177 +123,3 @@ def _block(symbol, params, context):
     used.load_dict({name: params[name] for name in used}, ctx=context, cast_dtype=True, dtype_source="saved")
     block.hybridize(static_alloc=True, static_shape=True)
     return block
-
-
-def rewrite(symbol, params, rows, dtype=None):
-    """Simplifies the inference graph ``symbol`` of one output; mathematically it stays the same function.
-
-    params: numpy arrays by name, among them every variable of ``symbol`` but "data".
-    rows: the number of images in a batch.
-    dtype: the type to compute in, if not float32; input and output are float32 all the same.
-
-    Returns (symbol, NDArrays by name). New names depend only on the graph, not on how many networks were built before.
-    """
-    rewriting = _Rewriting(symbol, params, rows, dtype)
-    return rewriting.output, rewriting.params
-
-
-class _Node:
-    """An operator of the graph: ``inputs`` as pairs (node's index, output), ``users`` the nodes that read it."""
-
-    def __init__(self, op, name, attrs, inputs):
-        self.op, self.name, self.attrs, self.inputs = op, name, attrs, inputs
-        self.users = []
-
-    def attr(self, key, default):
-        return ast.literal_eval(self.attrs.get(key, str(default)))
-
-
-def _nodes(symbol):
-    """The nodes of ``symbol`` in topological order; the last one is the output."""
-    graph = json.loads(symbol.tojson())
-    nodes = [
-        _Node(n["op"], n["name"], n.get("attrs", {}), [(source, output) for source, output, _ in n["inputs"]])
-        for n in graph["nodes"]
-    ]
-    for node in nodes:
-        for source, _ in node.inputs:
-            nodes[source].users.append(node)
-    return nodes[: graph["heads"][0][0] + 1]
-
-
-class _Rewriting:
-    """One walk over the graph in topological order that composes the new graph next to it.
-
-    values: for every node so far, the new symbol that stands for it.
-    pads: for a padding that was left out, ((top, left), (bottom, right)) for the convolutions that read it.
-    """
-
-    def __init__(self, symbol, params, rows, dtype):
-        self.old_params, self.params, self.rows, self.dtype = params, {}, rows, dtype
-        self.nodes, self.values, self.pads, self.count = _nodes(symbol), [], {}, {}
-        rules = {"null": self._variable, "Pad": self._pad, "BatchNorm": self._batch_norm,
-                 "Convolution": self._convolution, "FullyConnected": self._dense,
-                 **dict.fromkeys(NO_OPS, self._input)}  # fmt: skip
-        for node in self.nodes:
-            self.values.append(rules.get(node.op, self._copy)(node))
-        self.output = self._cast(self.values[-1], np.float32)
-
-    def _input(self, node, index=0):
-        source, output = node.inputs[index]
-        return self.values[source][output]
-
-    def _name(self, op):
-        number = self.count[op] = self.count.get(op, -1) + 1
-        return f"{op.lower().strip('_')}{number}"
-
-    def _cast(self, x, dtype):
-        return x if self.dtype is None else mx.sym.amp_cast(x, dtype=dtype)
-
-    def _variable(self, node):
-        # Parameters are not passed on: the operators that read them make their own.
-        return self._cast(mx.sym.var("data"), self.dtype) if node.name == "data" else None
-
-    def _copy(self, node, **attrs):
-        operator = getattr(mx.sym, node.op, None) or getattr(mx.sym._internal, node.op)
-        inputs = [self._input(node, i) for i in range(len(node.inputs))]
-        return operator(*inputs, name=self._name(node.op), **{**node.attrs, **attrs})
-
-    def _parameter(self, name, value, dtype=None):
-        self.params[name] = mx.nd.array(value, dtype=np.float32)
-        if dtype is not None:
-            self.params[name] = mx.nd.amp_cast(self.params[name], dtype=dtype)
-        return mx.sym.var(name)
-
-    def _pad(self, node):
-        zeros = node.attrs["mode"] == "constant" and node.attr("constant_value", 0.0) == 0
-        width = node.attr("pad_width", ())
-        if not zeros or any(width[:4]) or any(user.op != "Convolution" for user in node.users):
-            return self._copy(node)
-        self.pads[len(self.values)] = width[4::2], width[5::2]
-        return self._input(node)
-
-    def _batch_norm(self, node):
-        if self._folded_into(self.nodes[node.inputs[0][0]]) is node:
-            return self._input(node)
-        name = self._name("BatchNorm")
-        inputs = [self._input(node)]
-        for (source, _), role in zip(node.inputs[1:], ("gamma", "beta", "moving_mean", "moving_var")):
-            inputs.append(self._parameter(f"{name}_{role}", self.old_params[self.nodes[source].name]))
-        return mx.sym.BatchNorm(*inputs, name=name, **node.attrs)
-
-    def _folded_into(self, layer):
-        # The batch norm that scales the output of ``layer``, a convolution or dense layer, and nothing else reads.
-        if layer.op in ("Convolution", "FullyConnected") and [user.op for user in layer.users] == ["BatchNorm"]:
-            return layer.users[0]
-        return None
-
-    def _weights(self, layer):
-        """Weights and bias of a convolution or dense layer in float64, with the batch norm behind it."""
-        arrays = [self.old_params[self.nodes[source].name].astype(np.float64) for source, _ in layer.inputs[1:]]
-        weight, bias = arrays if len(arrays) == 2 else (arrays[0], np.zeros(len(arrays[0])))
-        norm = self._folded_into(layer)
-        if norm is None:
-            return weight, bias
-        gamma, beta, mean, var = (
-            self.old_params[self.nodes[source].name].astype(np.float64) for source, _ in norm.inputs[1:]
-        )
-        scale = 1 / np.sqrt(var + norm.attr("eps", 1e-3))
-        if not norm.attr("fix_gamma", True):
-            scale = scale * gamma
-        return weight * scale.reshape((-1,) + (1,) * (weight.ndim - 1)), beta + (bias - mean) * scale
-
-    def _convolution(self, node):
-        weight, bias = self._weights(node)
-        axes = weight.ndim - 2
-        pad = node.attr("pad", (0,) * axes)
-        begin, end = self.pads.get(node.inputs[0][0], ((0,) * axes,) * 2)
-        begin, end = [b + p for b, p in zip(begin, pad)], [e + p for e, p in zip(end, pad)]
-        weight = _even_padding(weight, begin, end, node.attr("dilate", (1,) * axes))
-        name = self._name("Convolution")
-        attrs = {**node.attrs, "kernel": weight.shape[2:], "pad": tuple(map(max, begin, end)), "no_bias": False}
-        return self._layer(self._input(node), weight, bias, name, **attrs)
-
-    def _layer(self, x, weight, bias, name, **attrs):
-        weight = self._parameter(f"{name}_weight", weight, self.dtype)
-        bias = self._parameter(f"{name}_bias", bias, self.dtype)
-        return mx.sym.Convolution(x, weight, bias, name=name, **attrs)
-
-    def _dense(self, node):
-        """A dense layer as a 1×1 convolution over "images" of ``ROWS`` pixels: a row becomes a pixel.
-
-        Twice as fast as FullyConnected on 16 rows (25088 → 4096, one thread), and no row's result depends on
-        how many others there are.
-        """
-        if not node.attr("flatten", True):
-            raise ValueError("a dense layer without flatten cannot be compiled")
-        weight, bias = self._weights(node)
-        units, width = weight.shape
-        filled = math.ceil(self.rows / ROWS) * ROWS
-        name = self._name("FullyConnected")
-        # Moved about in float32: MXNet's transpose of bfloat16 writes beyond its memory.
-        x = mx.sym.Flatten(self._cast(self._input(node), np.float32), name=f"{name}_rows")
-        if filled != self.rows:
-            # Copies of the rows fill the last block; their results are cut off again.
-            x = mx.sym.tile(x, reps=(math.ceil(filled / self.rows), 1), name=f"{name}_copies")
-            x = mx.sym.slice_axis(x, axis=0, begin=0, end=filled, name=f"{name}_filled")
-        x = mx.sym.reshape(x, shape=(-1, ROWS, width), name=f"{name}_blocks")
-        x = mx.sym.transpose(x, axes=(0, 2, 1), name=f"{name}_pixels")
-        x = self._cast(mx.sym.reshape(x, shape=(-1, width, ROWS, 1), name=f"{name}_images"), self.dtype)
-        x = self._layer(x, weight.reshape(units, width, 1, 1), bias, name, kernel=(1, 1), num_filter=units)
-        x = mx.sym.transpose(self._cast(x, np.float32), axes=(0, 2, 1, 3), name=f"{name}_unpixels")
-        x = mx.sym.reshape(x, shape=(-1, units), name=f"{name}_unblocks")
-        return mx.sym.slice_axis(x, axis=0, begin=0, end=self.rows, name=f"{name}_output")
-
-
-def _even_padding(weight, begin, end, dilate):
-    """Zero rows and columns that let a kernel with unequal padding at begin and end do with the larger at both.
-
-    A longer padding at the begin moves every window back by the difference; as many zeros before the kernel
-    move its weights forward again. The number of windows stays the same, at any stride.
-    """
-    difference = np.subtract(end, begin)
-    if any(difference % dilate):
-        raise ValueError(f"padding {tuple(begin)}, {tuple(end)} does not fit a kernel dilated by {dilate}")
-    zeros = difference // dilate
-    return np.pad(weight, ((0, 0), (0, 0), *((max(z, 0), max(-z, 0)) for z in zeros)))

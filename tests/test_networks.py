@@ -81,7 +81,7 @@ def initialised(name):
 
 def features(name, network, cut, images):
     """What the pipeline computes for ``images`` (uint8), as ``name``'s preprocessing leaves them."""
-    batch = mx.nd.array(preprocess.normalise(images, BACKBONES[name]))
+    batch = preprocess.normalise(images, BACKBONES[name])
     return inference.compile(networks.Body(network, cut), batch.shape)(batch).asnumpy()
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from stages import inference, quantize
-from stages.mx import mx
 from tests.test_inference import NETWORKS, backbone, images, random_body
 
 NAME = "resnet18_v1"
@@ -46,7 +45,7 @@ def test_a_calibration_is_plain_data_and_belongs_to_the_weights(body, calibratio
 
 
 def test_features_are_near_float32(body, calibration):
-    batch = mx.nd.array(images(8, SIZE))
+    batch = images(8, SIZE)
     exact = inference.compile(body, batch.shape)(batch).asnumpy()
     stored = json.loads(json.dumps(calibration))
     rounded = inference.compile(body, batch.shape, "int8", calibration=stored)(batch)
