@@ -31,18 +31,20 @@ CHANNELWISE = ("Activation", "clip", "Pooling", "elemwise_add")
 ROTATABLE = ("null", "Activation", "BatchNorm", "Convolution", "Pad", "clip", "elemwise_add", *NO_OPS)
 
 
-def rewrite(symbol, params, shape, dtype=FLOAT32, rotated=False, multiple=1):
+def rewrite(symbol, params, shape, dtype=FLOAT32, rotated=False, multiple=1, channels=None):
     """Simplifies the inference graph ``symbol`` of one output.
 
     params: numpy arrays by name, among them every variable of ``symbol`` but "data".
     shape: of "data", (n, 3, size, size).
     dtype: the type to compute in; input and output are float32 all the same.
     rotated: whether "data" will come rotated by 180° (see :func:`gains_by_rotation`).
-    multiple: of what the number of channels is to be a multiple; convolutions get outputs that are zero.
+    multiple: of what the number of channels is to be a multiple; convolutions get outputs of no meaning behind theirs.
+    channels: with how many channels "data" will come, if there are more of no meaning behind its own.
 
     Returns (symbol, NDArrays by name). New names depend only on the graph, not on how many networks were built before.
     """
-    rewriting = _Rewriting(_nodes(symbol, shape), params, shape[0], np.dtype(dtype), rotated, multiple)
+    spare = 0 if channels is None else channels - shape[1]
+    rewriting = _Rewriting(_nodes(symbol, shape), params, shape[0], np.dtype(dtype), rotated, multiple, spare)
     return rewriting.output, rewriting.params
 
 
@@ -118,9 +120,9 @@ class _Value(NamedTuple):
 class _Rewriting:
     """One walk over the graph in topological order that composes the new graph next to it."""
 
-    def __init__(self, nodes, params, rows, dtype, rotated, multiple):
+    def __init__(self, nodes, params, rows, dtype, rotated, multiple, spare):
         self.nodes, self.old_params, self.params, self.values, self.count = nodes, params, {}, [], {}
-        self.rows, self.dtype, self.rotated, self.multiple = rows, dtype, rotated, multiple
+        self.rows, self.dtype, self.rotated, self.multiple, self.spare = rows, dtype, rotated, multiple, spare
         rules = {"null": self._variable, "Pad": self._pad, "BatchNorm": self._batch_norm,
                  "Convolution": self._convolution, "FullyConnected": self._dense,
                  **dict.fromkeys(NO_OPS, self._input)}  # fmt: skip
@@ -153,7 +155,7 @@ class _Rewriting:
 
     def _variable(self, node):
         # Parameters are not passed on: the operators that read them make their own.
-        return _Value(mx.sym.var("data") if node.name == "data" else None)
+        return _Value(mx.sym.var("data"), spare=self.spare) if node.name == "data" else _Value(None)
 
     def _copy(self, node):
         operator = getattr(mx.sym, node.op, None) or getattr(mx.sym._internal, node.op)
@@ -249,12 +251,10 @@ class _Rewriting:
         return _even_padding(weight, begin, end, dilate), tuple(np.maximum(np.maximum(begin, end), 0).tolist())
 
     def _layer(self, x, weight, bias, name, **attrs):
-        # oneDNN has no fast kernel for bfloat16 with the few channels of an image.
-        few = self.dtype == BFLOAT16 and weight.shape[1] * attrs.get("num_group", 1) < 16
-        x = self._cast(x, FLOAT32 if few else self.dtype)
-        weight = self._parameter(f"{name}_weight", weight, x.dtype)
-        bias = self._parameter(f"{name}_bias", bias, x.dtype)
-        return _Value(mx.sym.Convolution(x.symbol, weight, bias, name=name, **attrs), x.dtype)
+        x = self._cast(x, self.dtype)
+        weight = self._parameter(f"{name}_weight", weight, self.dtype)
+        bias = self._parameter(f"{name}_bias", bias, self.dtype)
+        return _Value(mx.sym.Convolution(x.symbol, weight, bias, name=name, **attrs), self.dtype)
 
     def _dense(self, node):
         """A dense layer as a 1×1 convolution over "images" of ``ROWS`` pixels: a row becomes a pixel.

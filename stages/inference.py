@@ -9,6 +9,7 @@ it is computed as a convolution too (see ``graph``). One OpenMP thread is assume
 """
 
 import warnings
+from functools import partial
 
 import numpy as np
 
@@ -80,12 +81,19 @@ def _simplified(body, shape, precision, context):
     rotated = graph.gains_by_rotation(symbol, shape)
     # Integer kernels take any number of channels.
     multiple = CHANNELS if context.device_type == "cpu" and precision != "int8" else 1
-    symbol, params = graph.rewrite(symbol, params, shape, dtype, rotated, multiple)
-    return symbol, params, _rotate if rotated else np.asarray
+    # The fast bfloat16 kernels take channels by twos.
+    channels = 4 if precision == "bfloat16" else 3
+    symbol, params = graph.rewrite(symbol, params, shape, dtype, rotated, multiple, channels)
+    return symbol, params, partial(_laid, rotated=rotated, channels=channels)
 
 
-def _rotate(batch):
-    return np.ascontiguousarray(batch[:, :, ::-1, ::-1])
+def _laid(batch, rotated, channels):
+    """A batch (n, 3, size, size) as the graph wants it: perhaps rotated by 180°, perhaps with another channel of 0."""
+    if rotated:
+        batch = batch[:, :, ::-1, ::-1]
+    laid = np.zeros((len(batch), channels, *batch.shape[2:]), np.float32)
+    laid[:, : batch.shape[1]] = batch
+    return laid
 
 
 def calibrate(body, backbone):

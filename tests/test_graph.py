@@ -7,7 +7,7 @@ import pytest
 
 from stages import graph, inference
 from stages.mx import mx
-from tests.test_inference import error, random_body
+from tests.test_inference import error, images, random_body
 
 # Of the largest number: rounding in one layer.
 LAYER_ERROR = 1e-6
@@ -182,10 +182,11 @@ def test_channels_are_filled_up_and_the_rest_is_cut_off():
     assert filters == [(8, 3), (8, 1), (8, 8), (10, 1)]
 
 
-def test_bfloat16_leaves_the_image_to_float32():
-    """oneDNN has no fast kernel for three channels of it."""
-    symbol, params = graph.rewrite(*inference.trace(random_body("vgg11_bn", 64)), (2, 3, 64, 64), graph.BFLOAT16)
-    weights = {name: array.dtype for name, array in params.items() if name.endswith("weight")}
-    assert weights.pop("convolution0_weight") == np.float32
-    assert set(weights.values()) == {graph.BFLOAT16}
-    assert symbol.infer_type(data=np.float32)[1] == [np.float32]
+def test_an_image_may_come_with_more_channels():
+    body = random_body("vgg11_bn", 64)
+    batch = images(2, 64)
+    symbol, params = graph.rewrite(*inference.trace(body), batch.shape, channels=4)
+    assert params["convolution0_weight"].shape[1] == 4
+    filled = np.concatenate([batch, np.full((2, 1, 64, 64), 7, np.float32)], axis=1)
+    (computed,) = symbol.bind(mx.cpu(), {**params, "data": mx.nd.array(filled)}).forward()
+    assert error(computed.asnumpy(), body(mx.nd.array(batch)).asnumpy()) <= 10 * LAYER_ERROR
