@@ -23,6 +23,7 @@ help:
 	@echo "make repro   setup, then run the pipeline (dvc repro)"
 	@echo "make test    setup, then lint and all tests"
 	@echo "make lint    ruff"
+	@echo "make bench   setup, then compare with PyTorch, ONNX Runtime and OpenVINO (half an hour; downloads PyTorch)"
 	@echo "make check-gpu  check the GPU environment on a machine without a GPU (downloads 2 GB)"
 	@echo "make clean   remove the environments"
 
@@ -37,6 +38,9 @@ test: lint
 lint: $(developer)
 	@$(activated) ruff check . && ruff format --check .
 
+bench: .venv/installed-requirements-bench.txt .venv-peers/installed-peers.txt
+	@$(activated) python -m bench
+
 check-gpu: .venv-gpu/installed-requirements-gpu.txt
 	@.venv-gpu/bin/python -m tests.check_gpu_environment
 
@@ -47,7 +51,7 @@ check-gpu: .venv-gpu/installed-requirements-gpu.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-gpu
+	rm -rf .venv .venv-gpu .venv-peers
 
 $(installed): $(files)
 	@for python in $(PYTHON); do "$$python" -c '$(suitable)' 2> /dev/null && found=$$python && break; done; \
@@ -68,6 +72,11 @@ $(installed): $(files)
 	@$(activated) python -m stages.mx
 	@touch $@
 
-$(developer): $(installed) requirements-dev.txt
-	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+.venv/installed-requirements-%.txt: requirements-%.txt $(installed)
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.venv-peers/installed-peers.txt: bench/peers.txt $(installed)
+	@rm -rf .venv-peers && .venv/bin/python -m venv .venv-peers
+	@.venv-peers/bin/pip install --quiet --disable-pip-version-check -r bench/peers.txt
 	@touch $@

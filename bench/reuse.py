@@ -25,14 +25,22 @@ COLD = 320
 
 
 @contextlib.contextmanager
-def workspace(files):
-    """The current folder becomes one where featurize can run: params, weights, and ``files`` (bytes) as images."""
+def workspace(files, network="efficientnet_lite0", weights_file=None):
+    """The current folder becomes one where featurize can run: params, weights, and ``files`` (bytes) as images.
+
+    weights_file: Gluon's parameters of ``network``; the published ones by default.
+    """
     before, given = Path.cwd(), yaml.safe_load(Path(params.FILE).read_text())
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
             Path(params.FILE).write_text(yaml.safe_dump(given))
-            weights.main()
+            if weights_file is None:
+                weights.main()
+            else:
+                paths.WEIGHTS.mkdir(parents=True)
+                (paths.WEIGHTS / "weights.params").symlink_to(weights_file)
+                paths.write_json(paths.WEIGHTS / "weights.json", {"backbone": network})
             (paths.IMAGES / "class").mkdir(parents=True)
             rows = [lists.Row(i, 0, f"class/{i:05}") for i in range(len(files))]
             for row, data in zip(rows, files):

@@ -286,6 +286,6 @@ def _folder(weights):
 def _pixels(data, path, backbone, resize):
     """The image's pixels (size, size, 3), or the InputError that says why it has none."""
     try:
-        return preprocess.pixels(preprocess.decode(data, path), backbone, resize)
+        return preprocess.pixels(preprocess.decode(data, path, preprocess.least_side(backbone)), backbone, resize)
     except InputError as error:
         return error

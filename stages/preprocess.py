@@ -1,6 +1,7 @@
 """From the bytes of an image file to the pixels a backbone wants."""
 
 import io
+import math
 import warnings
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from stages.errors import InputError
 
 # Raised whenever the same file would give other pixels than before.
-VERSION = 1
+VERSION = 2
 
 INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -24,21 +25,29 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves its crop this many times as large as what it is resized to.
+# The pixels then differ from those of the whole image by less than 0.6 of 255 levels in the mean; a photo of 2,000
+# pixels takes half the time.
+GAP = 2
+
 # Pillow refuses an image of more than twice this many pixels as a decompression bomb; below that it only warns.
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def decode(data, name):
+def decode(data, name, least=None):
     """Decodes the image file ``data`` (bytes) into an RGB Pillow image, upright, first frame only.
 
-    Transparency is laid over white; 16-bit grey keeps its high byte. ``name`` is for messages.
+    Transparency is laid over white; 16-bit grey keeps its high byte. ``name`` is for messages. least: a JPEG may
+    be decoded at a smaller scale if its sides keep so many pixels (see :func:`least_side`).
     Raises InputError for what is not an image, cut short, or larger than ``MAX_PIXELS``.
     """
     if not data:
         raise InputError(f"{name} is empty (0 bytes)")
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if least is not None and image.format in ("JPEG", "MPO"):
+                image.draft("RGB", (least, least))
             image.load()
             return _rgb(_upright(image))
     except UnidentifiedImageError:
@@ -65,6 +74,11 @@ def _rgb(image):
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def least_side(backbone):
+    """How many pixels the sides of an image must have for ``backbone``, more of which make no difference."""
+    return math.ceil(GAP * backbone.size / backbone.crop)
 
 
 def pixels(image, backbone, resize):

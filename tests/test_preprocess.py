@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from stages.backbones import BACKBONES
 from stages.errors import InputError
-from stages.preprocess import decode, normalise, pixels
+from stages.preprocess import decode, least_side, normalise, pixels
 from tests.pictures import encoded, photo
 
 PHOTO = photo(1, (75, 50))
@@ -299,6 +299,28 @@ def test_the_crop_is_that_of_the_resized_image(name, size):
     difference = np.abs(pixels(image, backbone, "crop").astype(int) - wanted)
     assert difference.max() <= 2
     assert difference.mean() < 0.3
+
+
+@pytest.mark.parametrize("size", [(2000, 1500), (1100, 1300), (4000, 1100)])
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_a_large_jpeg_is_decoded_smaller_for_nearly_the_same_pixels(size, resize):
+    data = encoded(photo(7, size), "JPEG", quality=90)
+    image = decode(data, "a.jpg", least_side(LITE0))
+    assert least_side(LITE0) <= min(image.size) < min(size)
+    found, whole = (pixels(each, LITE0, resize).astype(int) for each in (image, decode(data, "a.jpg")))
+    assert 0 < np.abs(found - whole).mean() < 0.6
+
+
+@pytest.mark.parametrize(("kind", "size"), [("JPEG", (500, 375)), ("JPEG", (1400, 600)), ("PNG", (2000, 1500))])
+def test_what_is_not_large_enough_or_no_jpeg_is_decoded_whole(kind, size):
+    assert decode(encoded(photo(7, size), kind), "a", least_side(LITE0)).size == size
+
+
+def test_a_large_jpeg_on_its_side_is_turned_upright():
+    image = photo(7, (2000, 1200))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(encoded(image, "JPEG", exif=exif), "a.jpg", least_side(LITE0)).size == (600, 1000)
 
 
 def test_squash_takes_the_whole_image():

@@ -1,0 +1,50 @@
+"""The rows of the benchmark's table, printed, as Markdown, and as a plot."""
+
+from typing import NamedTuple, Optional
+
+
+class Row(NamedTuple):
+    """Two measurements in ``unit``, their ``ratio`` (more is better), and the ratio to reach, if any."""
+
+    what: str
+    ours: float
+    theirs: float
+    unit: str
+    ratio: float
+    aim: Optional[float] = None
+
+    def __str__(self):
+        met = "" if self.aim is None else f"  aim {self.aim:g}{'' if self.ratio >= self.aim else '  NOT MET'}"
+        return f"{self.what:62} {self.ours:9.4g} {self.theirs:9.4g} {self.unit:9} {self.ratio:6.2f}{met}"
+
+
+def markdown(rows):
+    """The table in Markdown."""
+    lines = ["| | headstart | other | | ratio | aim |", "|---|---:|---:|---|---:|---:|"]
+    for row in rows:
+        aim = "" if row.aim is None else f"{row.aim:g}" if row.ratio >= row.aim else f"**{row.aim:g}, not met**"
+        lines.append(f"| {row.what} | {row.ours:.4g} | {row.theirs:.4g} | {row.unit} | {row.ratio:.2f} | {aim} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows, path):
+    """Draws the ratios as bars, the aims as ticks, into a PNG file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 0.28 * len(rows) + 1), layout="constrained")
+    places = range(len(rows))
+    met = [row.aim is None or row.ratio >= row.aim for row in rows]
+    bars = axes.barh(places, [row.ratio for row in rows], color=["#3b7dd8" if good else "#d8803b" for good in met])
+    axes.bar_label(bars, [f"{row.ratio:.2f}" for row in rows], padding=3, fontsize=8)
+    for place, row in zip(places, rows):
+        if row.aim is not None:
+            axes.plot([row.aim] * 2, [place - 0.4, place + 0.4], color="black", linewidth=1.5)
+    axes.set_xscale("log")
+    axes.axvline(1, color="grey", linewidth=0.8)
+    axes.set_yticks(places, [row.what for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("times as fast (black: the aim)")
+    figure.savefig(path, dpi=130)
