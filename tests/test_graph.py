@@ -129,13 +129,13 @@ def test_a_rotated_image_gives_the_rotated_map(stride, sides, side, kernel):
 
 
 def test_a_rotated_network_needs_no_larger_kernels():
-    layers = [
-        *(padding(0, 1, 0, 1), mx.gluon.nn.Conv2D(4, 3, strides=2)),
-        *(padding(1, 2, 1, 2), mx.gluon.nn.Conv2D(4, 5, strides=2, groups=4)),
-        mx.gluon.nn.GlobalAvgPool2D(),
-    ]
     kernels = {}
     for rotated in (False, True):
+        layers = [
+            *(padding(0, 1, 0, 1), mx.gluon.nn.Conv2D(4, 3, strides=2)),
+            *(padding(1, 2, 1, 2), mx.gluon.nn.Conv2D(4, 5, strides=2, groups=4)),
+            mx.gluon.nn.GlobalAvgPool2D(),
+        ]
         _, expected, computed, params = rewritten_with_params(layers, (2, 3, 12, 12), rotated)
         assert error(computed, expected) <= LAYER_ERROR
         kernels[rotated] = [array.shape[2:] for array in params.values() if array.ndim == 4]
