@@ -41,10 +41,7 @@ def in_the_workspace(project):
 def by_the_queue(project):
     # With another seed, or DVC's run cache would have the heads.
     project.run("dvc", "exp", "run", "--queue", "-S", f"train.lr={','.join(RATES)}", "-S", "train.seed=1")
-    project.run("dvc", "queue", "start", "-j", "2")
-    # Not by `dvc queue status`, which takes time from the experiments.
-    while len(experiments(project)) < len(RATES):
-        time.sleep(0.5)
+    project.run_queue(jobs=2)
 
 
 def experiments(project):

@@ -102,11 +102,7 @@ def test_experiments_in_other_workspaces_compute_nothing(project):
     project.run("dvc", "exp", "run", "--temp", "-n", "temp", "-S", "split.seed=10")
     project.run("dvc", "exp", "run", "--queue", "-n", "one", "-S", "split.seed=11")
     project.run("dvc", "exp", "run", "--queue", "-n", "two", "-S", "split.seed=12")
-    project.run("dvc", "queue", "start", "-j", "2")
-    deadline = time.time() + 120
-    while "Running" in (status := project.run("dvc", "queue", "status")) or "Queued" in status:
-        assert time.time() < deadline, status
-        time.sleep(4)
+    status = project.run_queue()
     assert "Failed" not in status, status
     experiments = json.loads(project.run("dvc", "exp", "show", "--json"))[1]["experiments"]
     metrics = {e["name"]: e["revs"][0]["data"]["metrics"]["metrics/featurize.json"]["data"] for e in experiments}
