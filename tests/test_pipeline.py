@@ -176,7 +176,11 @@ def test_interrupting_featurize_leaves_the_old_features(change):
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(3)
+    # Its bar appears when the workers are started, and they take a while to get ready.
+    begun = ""
+    while "featurizing" not in begun:
+        begun += process.stderr.read(1) or pytest.fail(begun)
+    time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     _, printed = process.communicate(timeout=60)
     assert process.returncode != 0
