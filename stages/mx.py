@@ -5,6 +5,7 @@ system-wide. What it needs on today's machines is done here, before the import.
 ``python -m stages.mx`` checks the installation and says what was found.
 """
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -25,6 +26,9 @@ CUDA_LIBRARIES = (
 # Libraries of the GCC runtime that libmxnet.so expects the system to have, and what they are called in the wheels
 # of numpy and scikit-learn, which bring their own.
 GCC_RUNTIME = {"libgomp.so.1": "libgomp-*.so.1*", "libquadmath.so.0": "libquadmath-*.so.0*"}
+
+# What MXNet imports if it is there, for things that nothing here uses: a third of what its import takes.
+OPTIONAL = ("scipy", "sklearn")
 
 
 def _site_packages():
@@ -69,13 +73,25 @@ def _loads(library):
     return True
 
 
+@contextlib.contextmanager
+def _hidden(packages):
+    """Makes the import of ``packages`` fail, as if they were not installed; those imported before stay."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 def _import_mxnet():
     site = _site_packages()
     _load_cuda_wheels(site)
     # numpy 1.24 dropped this name; MXNet 1.9.1 uses it when it is imported and later.
     np.bool = np.bool_
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _hidden(OPTIONAL):
             warnings.simplefilter("ignore")
             import mxnet
     except OSError as error:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +126,21 @@ class Project:
         """`dvc repro`; returns the names of the stages that ran."""
         printed = self.run("dvc", "repro", **settings)
         return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
+
+    def run_queue(self, jobs=2):
+        """`dvc queue start`; returns, when all is done, what `dvc queue status` says."""
+        found = "git", "for-each-ref", "refs/exps/??/*/*"
+        queued = len(re.findall("Queued", self.run("dvc", "queue", "status")))
+        wanted = len(self.run(*found).splitlines()) + queued
+        self.run("dvc", "queue", "start", "-j", str(jobs))
+        deadline = time.monotonic() + 240
+        # git answers at once; dvc takes the time from the experiments.
+        while len(self.run(*found).splitlines()) < wanted and time.monotonic() < deadline:
+            time.sleep(0.5)
+        while "Running" in (status := self.run("dvc", "queue", "status")) or "Queued" in status:
+            assert time.monotonic() < deadline, status
+            time.sleep(1)
+        return status
 
     def set(self, **values):
         """Changes params.yaml: ``set(train={"lr": 0.1})``."""

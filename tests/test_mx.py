@@ -89,6 +89,16 @@ def test_run_as_a_program_it_says_what_is_there():
     assert python("-m", "stages.mx") == (0, expected, "")
 
 
+def test_what_mxnet_can_do_without_is_not_imported_and_can_be_later():
+    program = """
+import importlib.util, sys
+from stages.mx import mx
+print({"scipy", "sklearn"} & set(sys.modules))
+print(all(importlib.util.find_spec(name) for name in ("scipy", "sklearn")))
+"""
+    assert python("-c", program) == (0, "set()\nTrue\n", "")
+
+
 # --- Not installed, or not fitting -----------------------------------------------------------------------------------
 
 NOT_INSTALLED = f"MXNet is not installed for {sys.executable}: run `make setup`, then `source .venv/bin/activate`"
