@@ -1,7 +1,6 @@
 """Workers on a real Ray cluster of several nodes: every chunk is done once, whatever happens to workers and nodes."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,14 +13,16 @@ from ray.cluster_utils import Cluster
 
 from stages import cluster, features, params
 from stages.errors import InputError
+from stages.tasks import Tasks
+from tests import work
 from tests.conftest import BACKBONE, ROOT
 from tests.pictures import save_folder
+from tests.work import broken, double, fragile, leisurely, refusing
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
 # The workers get to see no code but stages/: what they are to do here must travel with the call.
-ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
+ray.cloudpickle.register_pickle_by_value(work)
 
 RUNTIME = params.load(ROOT / "params.yaml").runtime
 
@@ -45,53 +46,6 @@ def run(nodes, setup, chunks, **options):
     return cluster.run(setup, "cpu", iter(chunks), len(chunks), address=nodes.address, **options)
 
 
-def double(device, threads):
-    """What a worker does: a chunk is a list of numbers, the result their doubles and who computed them."""
-
-    def start(chunk):
-        time.sleep(0.05)
-        return lambda: ([2 * x for x in chunk], device, threads, os.getcwd())
-
-    return start
-
-
-def fragile(device, threads):
-    """Dies with a chunk that names a file, if the file is there; "once" removes it before."""
-
-    def start(chunk):
-        kind, path = chunk
-        if path and os.path.exists(path):
-            if kind == "once":
-                os.remove(path)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return lambda: device
-
-    return start
-
-
-def refusing(device, threads):
-    def start(chunk):
-        if chunk == 3:
-            raise InputError("chunk 3 is bad")
-        if chunk == 5:
-            raise KeyError("a bug")
-        return lambda: chunk
-
-    return start
-
-
-def broken(device, threads):
-    raise InputError(f"there is no {device}")
-
-
-def leisurely(device, threads):
-    def start(chunk):
-        time.sleep(0.2)
-        return lambda: os.environ.get("HEADSTART_TEST")
-
-    return start
-
-
 def test_every_chunk_is_done_once_by_workers_on_every_node(nodes):
     chunks = [[i, i + 1] for i in range(0, 80, 2)]
     used = set()
@@ -103,7 +57,7 @@ def test_every_chunk_is_done_once_by_workers_on_every_node(nodes):
 
 def test_workers_see_no_file_of_the_driver(nodes):
     [(_, result)] = run(nodes, double, [[1]])
-    assert not result[3].startswith(str(ROOT))
+    assert not result[4].startswith(str(ROOT))
 
 
 def test_without_a_chunk_no_cluster_is_needed():
@@ -219,7 +173,7 @@ def test_a_node_that_joins_is_used(nodes):
 
 
 def test_a_lost_node_is_not_held_against_the_chunks_that_were_there(nodes, monkeypatch):
-    monkeypatch.setattr(cluster, "_suspected", lambda *_: pytest.fail("a chunk is suspected"))
+    monkeypatch.setattr(Tasks, "suspect", lambda *_: pytest.fail("a chunk is suspected"))
     with closing(run(nodes, leisurely, range(16))) as results:
         done = [next(results)[0] for _ in range(4)]
         nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
