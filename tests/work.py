@@ -54,3 +54,16 @@ def leisurely(device, threads):
         return lambda: os.environ.get("HEADSTART_TEST")
 
     return start
+
+
+def unhurried(device, threads, **given):
+    """What featurize's workers do, slowly enough that all of them have chunks in flight when one of them dies."""
+    from stages import features
+
+    start = features._load(device, threads, **given)
+
+    def slowly(chunk):
+        time.sleep(0.5)
+        return start(chunk)
+
+    return slowly
