@@ -32,8 +32,15 @@ DIGEST_BYTES = 32
 TRANSACTION = 256
 # How exactly the time of last use is known, in seconds: noting it costs as much as storing the entry.
 NOTED = 3600
-# Values live in the database, not in files of their own.
-NO_FILES = 2**40
+# What diskcache and SQLite are told. Values live in the database, not in files of their own. SQLite keeps 4 MB of the
+# database in memory and maps none of it: the operating system keeps what is used anyway, and both counted as the
+# driver's memory, up to 100 MB, growing with the database.
+STORE = {
+    "eviction_policy": "least-recently-used",
+    "disk_min_file_size": 2**40,
+    "sqlite_cache_size": 1024,  # pages of 4 KB
+    "sqlite_mmap_size": 0,
+}
 
 
 def place(setting):
@@ -54,9 +61,7 @@ def open_store(folder, limit_gb="auto"):
         limit = SHARE * (shutil.disk_usage(folder).free + sum(file.stat().st_size for file in _files(folder)))
     else:
         limit = limit_gb * 1e9
-    return diskcache.Cache(
-        folder, size_limit=int(limit), eviction_policy="least-recently-used", disk_min_file_size=NO_FILES
-    )
+    return diskcache.Cache(folder, size_limit=int(limit), **STORE)
 
 
 def _files(folder):

@@ -14,13 +14,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
-from itertools import chain
 from pathlib import Path
 
 import joblib
 
 from stages.errors import InputError
+from stages.tasks import Tasks
 
 # Chunks a worker holds at a time: one to compute, one to decode, one on its way.
 IN_FLIGHT = 3
@@ -38,25 +37,23 @@ ANSWER = 5
 STILLBORN = 3
 
 
-class _Task:
-    def __init__(self, chunk):
-        self.chunk, self.deaths = chunk, 0
-
-
 class _Worker:
     """The driver's view of an actor: the tasks it holds by the reference to their result, and its node."""
 
     def __init__(self, actor):
-        self.actor, self.tasks, self.node, self.name = actor, {}, None, None
+        self.actor, self.awaited, self.node, self.name = actor, {}, None, None
+
+    @property
+    def tasks(self):
+        return self.awaited.values()
 
 
 def run(setup, kind, chunks, count, environment=None, describe=repr, address="auto", workers="auto", used=None):
     """Yields (chunk, result) for every chunk, as the results come.
 
-    setup: called in each worker as ``setup(device, threads=n)``; returns ``start(chunk)`` as in ``workers``. It is
-    shipped to every node once. kind: "cpu" (a worker owns one core), "gpu" (one GPU, and its share of the node's
-    cores as threads) or "auto" (GPUs, or the cores of a cluster without). chunks: iterable of ``count`` chunks, read
-    only as fast as the workers take them. environment: variables set for the workers before they start.
+    setup, chunks, describe: see ``tasks``; there are ``count`` chunks, and setup is shipped to every node once. kind:
+    "cpu" (a worker owns one core), "gpu" (one GPU, and its share of the node's cores as threads) or "auto" (GPUs, or
+    the cores of a cluster without). environment: variables set for the workers before they start.
     address: see ``runtime.ray_address`` in params.yaml. workers: how many at most, or "auto" for all that find a
     place. used: a set that gets (node, worker) of every worker that returned a result.
 
@@ -64,31 +61,22 @@ def run(setup, kind, chunks, count, environment=None, describe=repr, address="au
     alone in a worker; a chunk with which a second worker dies raises InputError with ``describe(chunk)``. An
     InputError in a worker is raised here as it is. Raises InputError where the cluster cannot be joined.
     """
-    fresh = map(_Task, chunks)
-    first = next(fresh, None)
-    if first is None:
+    tasks = Tasks(chunks, describe)
+    if not tasks:
         return
     ray = _join(address, environment or {})
     try:
         crew = _Crew(ray, setup, kind, count, workers)
-        yield from _work(ray, crew, chain([first], fresh), describe, set() if used is None else used)
+        yield from _work(ray, crew, tasks, set() if used is None else used)
     finally:
         ray.shutdown()
 
 
-def _work(ray, crew, fresh, describe, used):
-    again, suspects = deque(), deque()
-    ahead = next(fresh, None)
+def _work(ray, crew, tasks, used):
     while True:
-        for worker in crew.with_room():
-            if suspects and not worker.tasks:
-                crew.give(worker, suspects.popleft())
-            elif again:
-                crew.give(worker, again.popleft())
-            elif ahead:
-                crew.give(worker, ahead)
-                ahead = next(fresh, None)
-        if not (crew.busy or crew.silent or ahead or again or suspects):
+        for worker, task in tasks.deal(crew.placed, IN_FLIGHT):
+            crew.give(worker, task)
+        if not (crew.busy or crew.silent or tasks):
             return
         crew.grow()
         for reference in crew.wait():
@@ -103,15 +91,15 @@ def _work(ray, crew, fresh, describe, used):
             except ray.exceptions.ActorUnavailableError:
                 crew.question(worker)
             except ray.exceptions.RayError as error:
-                tasks = crew.dismiss(worker)
+                held = crew.dismiss(worker)
                 # A node that goes takes its workers along, whatever they work on.
                 if crew.stands(worker.node):
-                    suspects.extend(_suspected(tasks, error, describe))
+                    tasks.suspect(held, _line(error))
                 else:
-                    again.extend(tasks)
+                    tasks.take_back(held)
             else:
-                if reference not in worker.tasks:
-                    again.extend(crew.welcome(worker))
+                if reference not in worker.awaited:
+                    tasks.take_back(crew.welcome(worker))
                     continue
                 task = crew.done(reference)
                 used.add((worker.node, worker.name))
@@ -183,20 +171,13 @@ class _Crew:
         self.stillborn = 0
         self.placed.append(worker)
 
-    def with_room(self):
-        """The workers that can hold one more task, each as often as it can, evenly; one on trial holds one only."""
-        for held in range(IN_FLIGHT):
-            for worker in self.placed:
-                if len(worker.tasks) <= held and not any(task.deaths for task in worker.tasks.values()):
-                    yield worker
-
     def give(self, worker, task):
         reference = worker.actor.do.remote(pickle.dumps(task.chunk, pickle.HIGHEST_PROTOCOL))
-        worker.tasks[reference] = task
+        worker.awaited[reference] = task
         self.busy[reference] = worker
 
     def done(self, reference):
-        return self.busy.pop(reference).tasks.pop(reference)
+        return self.busy.pop(reference).awaited.pop(reference)
 
     def question(self, worker):
         """For a worker that cannot be reached: asks it something, and Ray answers for it once its fate is known.
@@ -209,34 +190,23 @@ class _Crew:
     def dismiss(self, worker):
         """Takes a dead worker from the crew; returns the tasks it held."""
         self._set_aside(worker)
-        return list(worker.tasks.values())
+        return list(worker.tasks)
 
     def welcome(self, worker):
         """Takes a worker that was silent back; returns the tasks it held, whose results were lost on the way."""
-        tasks = list(worker.tasks.values())
-        worker.tasks.clear()
+        tasks = list(worker.tasks)
+        worker.awaited.clear()
         self.placed.append(worker)
         return tasks
 
     def _set_aside(self, worker):
         if worker in self.placed:
             self.placed.remove(worker)
-            for reference in worker.tasks:
+            for reference in worker.awaited:
                 del self.busy[reference]
 
     def stands(self, node):
         return any(each["NodeID"] == node and each["Alive"] for each in self.ray.nodes())
-
-
-def _suspected(tasks, error, describe):
-    for task in tasks:
-        task.deaths += 1
-        if task.deaths == 2:
-            raise InputError(
-                f"two workers died (the last: {_line(error)}) while they worked on {describe(task.chunk)}: is there "
-                "memory enough? lower runtime.batch_size, or take the images out"
-            )
-    return tasks
 
 
 def _raised(error):
@@ -325,6 +295,6 @@ class _Actor:
         with self.one:
             if self.start is None:
                 setup = ray.cloudpickle.loads(ray.get(self.setup[0]))
-                self.start = setup(self.device, threads=self.threads)
+                self.start = setup(self.device, self.threads)
             finish = self.start(pickle.loads(chunk))
         return finish()

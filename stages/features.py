@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import joblib
 import numpy as np
 import PIL.features
 
@@ -208,7 +207,6 @@ def _forward(digests, rows, paths, recipe, runtime, used):
     else:
         found = devices.resolve(runtime.devices, runtime.workers)
         used.update(("here", number) for number in range(min(len(found), count)))
-        setup = partial(setup, threads=max(1, joblib.cpu_count() // len(found)))
         yield from workers.run(setup, found, chunks, **options)
 
 
@@ -228,8 +226,8 @@ def _chunk(digests, paths):
     return Chunk(paths, digests, files)
 
 
-def _load(device, recipe, batch_size, threads, weights=None):
-    """Sets up a worker (see ``workers``): the compiled body on ``device``; returns what starts a :class:`Chunk`.
+def _load(device, threads, recipe, batch_size, weights=None):
+    """Sets up a worker (see ``tasks``): the compiled body on ``device``; returns what starts a :class:`Chunk`.
 
     weights: the files of ``data/weights`` (bytes by name), on a machine that does not have it.
     """

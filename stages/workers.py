@@ -1,9 +1,4 @@
-"""Worker processes: one per device, chunks in, results out.
-
-A chunk is any picklable value. ``setup(device)`` runs once in each worker and returns ``start(chunk)``, which
-begins the work on a chunk and returns a function that waits for its result; so a worker decodes the next chunk
-while its device still computes the last.
-"""
+"""Worker processes: one per device, chunks in, results out. See ``tasks`` for what they are given."""
 
 import contextlib
 import multiprocessing
@@ -15,22 +10,20 @@ import traceback
 from collections import deque
 from multiprocessing.connection import wait
 
+import joblib
+
 from stages.errors import InputError
+from stages.tasks import Tasks
 
 # Chunks a worker holds at a time: one to compute, one to decode.
 IN_FLIGHT = 2
 
 
-class _Task:
-    def __init__(self, chunk):
-        self.chunk, self.deaths = chunk, 0
-
-
 class _Worker:
     """The process of one device, started when it is first given something, and the tasks it holds."""
 
-    def __init__(self, setup, device, environment):
-        self.setup, self.device, self.environment = setup, device, environment
+    def __init__(self, setup, device, threads, environment):
+        self.setup, self.device, self.threads, self.environment = setup, device, threads, environment
         self.tasks = deque()
         self.process = None
 
@@ -45,7 +38,7 @@ class _Worker:
     def _start(self):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.setup, self.device), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, self.setup, self.device, self.threads), daemon=True)
         with _inherited(self.environment):
             self.process.start()
         theirs.close()
@@ -64,19 +57,19 @@ class _Worker:
 def run(setup, devices, chunks, environment=None, describe=repr):
     """Yields (chunk, result) for every chunk, as the results come.
 
-    devices: one worker is kept for each and gets it as ``setup``'s argument. chunks: iterable, read only as fast as
-    the workers take them. environment: variables set for the workers before they start.
+    setup, chunks, describe: see ``tasks``. devices: one worker is kept for each, with its share of the cores as
+    threads. environment: variables set for the workers before they start.
 
     The chunks of a worker that dies are done again, each alone in a worker; a chunk with which a second worker
     dies raises InputError with ``describe(chunk)``. An InputError in a worker is raised here as it is.
     """
-    fresh = map(_Task, chunks)
-    suspects = deque()
-    workers = [_Worker(setup, device, environment or {}) for device in devices]
+    tasks = Tasks(chunks, describe)
+    threads = max(1, joblib.cpu_count() // len(devices))
+    workers = [_Worker(setup, device, threads, environment or {}) for device in devices]
     try:
         while True:
-            while sum(_feed(worker, fresh, suspects) for worker in workers):
-                pass
+            for worker, task in tasks.deal(workers, IN_FLIGHT):
+                worker.give(task)
             busy = {worker.connection: worker for worker in workers if worker.tasks}
             if not busy:
                 return
@@ -86,7 +79,7 @@ def run(setup, devices, chunks, environment=None, describe=repr):
                     error, result = connection.recv()
                 except (EOFError, OSError):
                     code = worker.process.exitcode
-                    suspects.extend(_suspected(worker.stop(), worker.device, code, describe))
+                    tasks.suspect(worker.stop(), f"{worker.device}, exit code {code}")
                     continue
                 if error:
                     raise error
@@ -94,30 +87,6 @@ def run(setup, devices, chunks, environment=None, describe=repr):
     finally:
         for worker in workers:
             worker.stop()
-
-
-def _feed(worker, fresh, suspects):
-    """Gives ``worker`` one task if it can hold one more and there is one; says whether it did."""
-    if not worker.tasks and suspects:
-        worker.give(suspects.popleft())
-        return True
-    alone = any(task.deaths for task in worker.tasks)
-    task = None if alone or len(worker.tasks) == IN_FLIGHT else next(fresh, None)
-    if task:
-        worker.give(task)
-    return task is not None
-
-
-def _suspected(tasks, device, exitcode, describe):
-    for task in tasks:
-        task.deaths += 1
-        if task.deaths == 2:
-            raise InputError(
-                f"two workers died (the last on {device}, exit code {exitcode}) while they worked on "
-                f"{describe(task.chunk)}: is there memory enough? lower runtime.batch_size or runtime.workers, "
-                "or take the images out"
-            )
-    return tasks
 
 
 @contextlib.contextmanager
@@ -139,13 +108,13 @@ def _in_main_thread():
     return threading.current_thread() is threading.main_thread()
 
 
-def _serve(connection, setup, device):
+def _serve(connection, setup, device, threads):
     """A worker's life: sets up, then answers each chunk with (None, result) or (exception, None)."""
     chunks = queue.SimpleQueue()
     # The pipe is always drained, so the driver never waits to hand a chunk over.
     threading.Thread(target=_receive, args=(connection, chunks), daemon=True).start()
     try:
-        start = setup(device)
+        start = setup(device, threads)
         finish = None
         while True:
             if finish and chunks.empty():

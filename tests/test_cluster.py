@@ -1,11 +1,11 @@
 """Workers on a real Ray cluster of several nodes: every chunk is done once, whatever happens to workers and nodes."""
 
 import os
-import signal
+import socket
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import numpy as np
 import pytest
@@ -14,82 +14,54 @@ from ray.cluster_utils import Cluster
 
 from stages import cluster, features, params
 from stages.errors import InputError
+from stages.tasks import Tasks
+from tests import work
 from tests.conftest import BACKBONE, ROOT
 from tests.pictures import save_folder
+from tests.work import broken, double, fragile, leisurely, refusing, unhurried
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
 # The workers get to see no code but stages/: what they are to do here must travel with the call.
-ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
+ray.cloudpickle.register_pickle_by_value(work)
 
 RUNTIME = params.load(ROOT / "params.yaml").runtime
 
 
+def free_port():
+    """One below those that Ray takes for its workers."""
+    for port in range(9100, 9900):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("", port))
+            return port
+
+
 @pytest.fixture(scope="module")
 def nodes():
-    """A cluster whose head has no cores, as a driver's machine may, and two nodes of one core."""
+    """A cluster whose head has no cores, as a driver's machine may, and two nodes of one core.
+
+    ``outside`` is the address for a driver that is none of its nodes.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Nodes that die are noticed within 2 seconds instead of 15.
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
-    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
+    head = {
+        "num_cpus": 0,
+        "include_dashboard": False,
+        "ray_client_server_port": (port := free_port()),
+        "_system_config": quick,
+    }
     nodes = Cluster(initialize_head=True, head_node_args=head)
+    nodes.outside = f"ray://127.0.0.1:{port}"
     nodes.add_node(num_cpus=1)
     nodes.add_node(num_cpus=1)
     yield nodes
     nodes.shutdown()
 
 
-def run(nodes, setup, chunks, **options):
+def run(nodes, setup, chunks, address=None, **options):
     chunks = list(chunks)
-    return cluster.run(setup, "cpu", iter(chunks), len(chunks), address=nodes.address, **options)
-
-
-def double(device, threads):
-    """What a worker does: a chunk is a list of numbers, the result their doubles and who computed them."""
-
-    def start(chunk):
-        time.sleep(0.05)
-        return lambda: ([2 * x for x in chunk], device, threads, os.getcwd())
-
-    return start
-
-
-def fragile(device, threads):
-    """Dies with a chunk that names a file, if the file is there; "once" removes it before."""
-
-    def start(chunk):
-        kind, path = chunk
-        if path and os.path.exists(path):
-            if kind == "once":
-                os.remove(path)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return lambda: device
-
-    return start
-
-
-def refusing(device, threads):
-    def start(chunk):
-        if chunk == 3:
-            raise InputError("chunk 3 is bad")
-        if chunk == 5:
-            raise KeyError("a bug")
-        return lambda: chunk
-
-    return start
-
-
-def broken(device, threads):
-    raise InputError(f"there is no {device}")
-
-
-def leisurely(device, threads):
-    def start(chunk):
-        time.sleep(0.2)
-        return lambda: os.environ.get("HEADSTART_TEST")
-
-    return start
+    return cluster.run(setup, "cpu", iter(chunks), len(chunks), address=address or nodes.address, **options)
 
 
 def test_every_chunk_is_done_once_by_workers_on_every_node(nodes):
@@ -103,7 +75,7 @@ def test_every_chunk_is_done_once_by_workers_on_every_node(nodes):
 
 def test_workers_see_no_file_of_the_driver(nodes):
     [(_, result)] = run(nodes, double, [[1]])
-    assert not result[3].startswith(str(ROOT))
+    assert not result[4].startswith(str(ROOT))
 
 
 def test_without_a_chunk_no_cluster_is_needed():
@@ -168,8 +140,9 @@ def test_a_bug_in_a_worker_comes_with_its_traceback(nodes):
 
 
 @pytest.fixture
-def photos(workspace, weights_file, tmp_path):
-    """Paths of photos, in a folder whose ``data/weights`` holds a small backbone."""
+def photos(workspace, weights_file, tmp_path, monkeypatch):
+    """Paths of photos, in a folder whose ``data/weights`` holds a small backbone; without a feature cache."""
+    monkeypatch.setenv("HEADSTART_CACHE", "off")
     workspace(BACKBONE, weights_file)
     return list(map(str, save_folder(tmp_path / "photos", ["a", "b"], per_class=30)))
 
@@ -177,32 +150,35 @@ def photos(workspace, weights_file, tmp_path):
 def featurize(paths, **runtime):
     """Returns the features (n, dim) and the metrics."""
     recipe = features.recipe("auto", params.load(ROOT / "params.yaml").featurize)
-    runtime = RUNTIME.model_copy(update={"devices": "cpu", "cache": "off", "batch_size": 2, **runtime})
+    runtime = RUNTIME.model_copy(update={"devices": "cpu", "batch_size": 2, **runtime})
     array, _, metrics = features.featurize(paths, recipe, runtime, lambda *shape: np.full(shape, np.nan, np.float32))
     return array, metrics
 
 
-def test_features_are_the_same_bytes_though_a_node_dies_and_another_comes(nodes, photos, monkeypatch):
-    monkeypatch.delenv("HEADSTART_CACHE")
+def test_features_are_the_same_bytes_though_nodes_die_and_another_comes(nodes, photos, monkeypatch):
     expected, metrics = featurize(photos, workers=1)
     assert (metrics["workers"], metrics["nodes"]) == (1, 1)
-    put = []
-    victim = sorted(nodes.worker_nodes, key=lambda node: node.node_id)[0]
+    put, lost = [], []
+    first, second = nodes.worker_nodes
 
     def watch(cache, digests, features):
         put.extend(digests)
-        if len(put) == 10:
-            nodes.remove_node(victim, allow_graceful=False)
+        if len(put) == 8:
+            nodes.remove_node(first, allow_graceful=False)
             nodes.add_node(num_cpus=1)
-        elif len(put) > 10:
-            # Long enough that the new node finds something to do.
-            time.sleep(0.3)
+        elif len(put) == 24:
+            # From here on the new node is alone.
+            nodes.remove_node(second, allow_graceful=False)
 
+    take_back = Tasks.take_back
+    monkeypatch.setattr(Tasks, "take_back", lambda tasks, held: (lost.extend(held), take_back(tasks, held)))
     monkeypatch.setattr(features.FeatureCache, "put", watch)
-    found, metrics = featurize(photos, engine="ray", ray_address=nodes.address)
+    monkeypatch.setattr(features, "_load", unhurried)
+    found, metrics = featurize(photos, engine="ray", ray_address=nodes.address, batch_size=4)
+    nodes.add_node(num_cpus=1)
     assert found.tobytes() == expected.tobytes()
     assert len(put) == len(set(put)) == metrics["forward_passes"] == 60
-    # The node that stayed, and of the two others those that came to finish something.
+    assert lost
     assert 2 <= metrics["nodes"] == metrics["workers"] <= 3
 
 
@@ -219,7 +195,7 @@ def test_a_node_that_joins_is_used(nodes):
 
 
 def test_a_lost_node_is_not_held_against_the_chunks_that_were_there(nodes, monkeypatch):
-    monkeypatch.setattr(cluster, "_suspected", lambda *_: pytest.fail("a chunk is suspected"))
+    monkeypatch.setattr(Tasks, "suspect", lambda *_: pytest.fail("a chunk is suspected"))
     with closing(run(nodes, leisurely, range(16))) as results:
         done = [next(results)[0] for _ in range(4)]
         nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
@@ -239,6 +215,40 @@ def test_workers_end_when_the_driver_is_killed(nodes):
         assert driver.stdout.readline()
         driver.kill()
     assert len(list(run(nodes, leisurely, [1, 2]))) == 2
+
+
+# --- Through the Ray Client ------------------------------------------------------------------------------------------
+
+
+def test_features_are_the_same_bytes_for_a_driver_outside_the_cluster(nodes, photos):
+    expected, _ = featurize(photos, workers=1)
+    found, metrics = featurize(photos, engine="ray", ray_address=nodes.outside)
+    assert found.tobytes() == expected.tobytes()
+    assert (metrics["forward_passes"], metrics["workers"]) == (60, 2)
+
+
+def test_a_killed_worker_is_replaced_for_a_driver_outside(nodes, tmp_path):
+    trap = tmp_path / "trap"
+    trap.touch()
+    chunks = [("fine", None)] * 5 + [("once", str(trap))] + [("fine", None)] * 10
+    done = list(run(nodes, fragile, chunks, address=nodes.outside))
+    assert sorted(map(str, (chunk for chunk, _ in done))) == sorted(map(str, chunks))
+
+
+def test_a_lost_node_costs_a_driver_outside_nothing_but_time(nodes):
+    with closing(run(nodes, leisurely, range(16), address=nodes.outside)) as results:
+        done = [next(results)[0] for _ in range(4)]
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        nodes.add_node(num_cpus=1)
+        done += [chunk for chunk, _ in results]
+    assert sorted(done) == list(range(16))
+
+
+def test_an_error_in_a_worker_reaches_a_driver_outside_as_it_is(nodes):
+    with pytest.raises(InputError, match="^chunk 3 is bad$"):
+        list(run(nodes, refusing, [1, 2, 3, 4], address=nodes.outside))
+    with pytest.raises(RuntimeError, match="(?s)in a worker on Ray:.*KeyError: 'a bug'"):
+        list(run(nodes, refusing, [5], address=nodes.outside))
 
 
 # --- Without a cluster -----------------------------------------------------------------------------------------------

@@ -1,59 +1,22 @@
 """Worker processes: every chunk is done once, whatever happens to the workers."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from contextlib import closing
 
+import joblib
 import psutil
 import pytest
 
 from stages import workers
 from stages.errors import InputError
 from tests.conftest import ROOT
+from tests.work import broken, double, fragile, leisurely, refusing
 
 
-def double(device):
-    """What a worker does: a chunk is a list of numbers, the result their doubles and who computed them."""
-    return lambda chunk: lambda: ([2 * x for x in chunk], device, os.getpid())
-
-
-def fragile(device):
-    """Dies with a chunk that names a file, if the file is there; "once" removes it before."""
-
-    def start(chunk):
-        kind, path = chunk
-        if path and os.path.exists(path):
-            if kind == "once":
-                os.remove(path)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return lambda: device
-
-    return start
-
-
-def refusing(device):
-    def start(chunk):
-        if chunk == 3:
-            raise InputError("chunk 3 is bad")
-        if chunk == 5:
-            raise KeyError("a bug")
-        return lambda: chunk
-
-    return start
-
-
-def broken(device):
-    raise InputError(f"there is no {device}")
-
-
-def variable(device):
-    return lambda chunk: lambda: os.environ.get(chunk)
-
-
-def slow(device):
+def slow(device, threads):
     def start(chunk):
         time.sleep(60)
         return lambda: chunk
@@ -68,6 +31,7 @@ def test_every_chunk_is_done_once(count):
     assert sorted(chunk for chunk, _ in done) == chunks
     assert all(result[0] == [2 * x for x in chunk] for chunk, result in done)
     assert len({result[1] for _, result in done}) == count
+    assert {result[2] for _, result in done} == {max(1, joblib.cpu_count() // count)}
 
 
 def test_no_worker_starts_without_a_chunk_for_it():
@@ -124,14 +88,14 @@ def test_a_bug_in_a_worker_comes_with_its_traceback():
 
 
 def test_the_environment_is_the_workers_alone():
-    done = list(workers.run(variable, ["a"], ["HEADSTART_TEST"], {"HEADSTART_TEST": "yes"}))
-    assert done == [("HEADSTART_TEST", "yes")]
+    done = list(workers.run(leisurely, ["a"], [1], {"HEADSTART_TEST": "yes"}))
+    assert done == [(1, "yes")]
     assert "HEADSTART_TEST" not in os.environ
 
 
 def test_workers_end_when_the_results_are_no_longer_wanted():
     with closing(workers.run(double, ["a", "b"], ([i] for i in range(1000)))) as results:
-        pids = {next(results)[1][2] for _ in range(10)}
+        pids = {next(results)[1][3] for _ in range(10)}
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
