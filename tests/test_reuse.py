@@ -189,9 +189,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(small_project):
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
             kills += 1
-            # DVC empties this file before it writes it, and a kill in between makes it refuse to run.
-            if (locks := project.folder / ".dvc/tmp/rwlock").exists() and not locks.read_text():
-                locks.unlink()
+            _mend_dvc(project)
         else:
             assert run.returncode == 0, log.read_text()
             _forget(project)
@@ -210,6 +208,17 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(small_project):
     left = [path for place in ("data", "metrics") for path in (project.folder / place).rglob("*.tmp*")]
     assert left == []
     assert [p for p in psutil.process_iter() if _works_in(p, project.folder)] == []
+
+
+def _mend_dvc(project):
+    """Removes DVC's list of locks where it was killed while it wrote it, for it would refuse to run."""
+    locks = project.folder / ".dvc/tmp/rwlock"
+    try:
+        json.loads(locks.read_text())
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        locks.unlink()
 
 
 def cached(project):
