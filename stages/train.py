@@ -131,12 +131,11 @@ def _prepare(network, x, labels, share, context):
     # With dropout as in training, but nothing is recorded: no gradient goes into these layers.
     with mx.autograd.train_mode():
         x = network.frozen(mx.nd.array(x, ctx=context))
-    parts, start = [], 0
-    for rows, weights in share:
-        y = mx.nd.array(labels[rows], ctx=context)
-        parts.append((x[start : start + len(rows)], y, mx.nd.array(weights[:, None], ctx=context)))
-        start += len(rows)
-    return parts
+    # One array each for the block: to make one for every batch takes as long as the batch itself.
+    y = mx.nd.array(labels[np.concatenate([rows for rows, _ in share])], ctx=context)
+    weights = mx.nd.array(np.concatenate([its for _, its in share])[:, None], ctx=context)
+    ends = np.cumsum([len(rows) for rows, _ in share]).tolist()
+    return [(x[start:end], y[start:end], weights[start:end]) for start, end in zip([0, *ends], ends)]
 
 
 if __name__ == "__main__":

@@ -94,18 +94,14 @@ def _inherited(environment):
     """For the processes started inside: the variables in ``environment``, and Ctrl-C left to the driver."""
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if _in_main_thread() else None
+    # Blocked, not ignored: the driver gets a Ctrl-C that comes now when this is over, the processes never.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _in_main_thread():
-    return threading.current_thread() is threading.main_thread()
 
 
 def _serve(connection, setup, device, threads):
