@@ -124,9 +124,11 @@ def ceiling():
         for name, runtime in engines.items():
             head = {"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": PORT}
             nodes = Cluster(initialize_head=True, head_node_args=head) if name == "ray://" else None
-            pairs = [[alone(feed, folder, count, runtime) for count in (FEW, MANY)] for _ in range(FEEDS)]
-            if nodes:
-                nodes.shutdown()
+            try:
+                pairs = [[alone(feed, folder, count, runtime) for count in (FEW, MANY)] for _ in range(FEEDS)]
+            finally:
+                if nodes:
+                    nodes.shutdown()
             rates = [(MANY - FEW) / (many[0] - few[0]) for few, many in pairs]
             few, many = (np.median(runs, axis=0) for runs in zip(*pairs))
             print(

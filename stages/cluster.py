@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import joblib
@@ -32,6 +33,9 @@ PATIENCE = 15
 
 # Seconds in which a cluster answers, or is taken for gone.
 ANSWER = 5
+
+# Times the server of the Ray Client is asked to serve this driver: now and then its process for it fails to start.
+KNOCKS = 3
 
 # Workers that may die one after the other before any of them has begun.
 STILLBORN = 3
@@ -215,8 +219,9 @@ def _raised(error):
 
 
 def _line(error):
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    """What an error of Ray's says, in one line: its first, and its last where the first only announces it."""
+    first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return f"{first} {others[-1]}" if others and first.endswith(":") else first
 
 
 def _share(ray, kind):
@@ -247,14 +252,21 @@ def _join(address, environment):
         # Ray would report its use to its makers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options |= {"num_cpus": joblib.cpu_count(only_physical_cores=True), "include_dashboard": False}
+    # The Ray Client advises to ship less with every task; images are what there is to ship.
+    warnings.filterwarnings("ignore", "More than .* of messages have been created")
     with tempfile.TemporaryDirectory() as folder:
         # The code is all a worker gets to see, so it works on this machine only if it works on every other.
         shutil.copytree(Path(__file__).parent, Path(folder, "stages"), ignore=shutil.ignore_patterns("__pycache__"))
-        try:
-            ray.init(address=address, runtime_env={"working_dir": folder, "env_vars": environment}, **options)
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise InputError(f"cannot join the Ray cluster (runtime.ray_address: {address}): {_line(error)}") from None
-    return ray
+        for left in reversed(range(KNOCKS)):
+            try:
+                ray.init(address=address, runtime_env={"working_dir": folder, "env_vars": environment}, **options)
+                return ray
+            except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                if left and "Initialization failure from server" in str(error):
+                    continue
+                raise InputError(
+                    f"cannot join the Ray cluster (runtime.ray_address: {address}): {_line(error)}"
+                ) from None
 
 
 def _answers(address):

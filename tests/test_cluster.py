@@ -251,6 +251,21 @@ def test_an_error_in_a_worker_reaches_a_driver_outside_as_it_is(nodes):
         list(run(nodes, refusing, [5], address=nodes.outside))
 
 
+def test_a_server_that_fails_to_serve_a_driver_outside_is_asked_again(nodes, monkeypatch):
+    join, refusals = ray.init, [ConnectionAbortedError("Initialization failure from server:\n\nno channel")] * 2
+
+    def init(**options):
+        if refusals:
+            raise refusals.pop()
+        return join(**options)
+
+    monkeypatch.setattr(ray, "init", init)
+    assert len(list(run(nodes, double, [[1]], address=nodes.outside))) == 1
+    refusals.extend([ConnectionAbortedError("Initialization failure from server:\n\nno channel")] * cluster.KNOCKS)
+    with pytest.raises(InputError, match=r"^cannot join .*ray://.*: Initialization failure from server: no channel$"):
+        list(run(nodes, double, [[1]], address=nodes.outside))
+
+
 # --- Without a cluster -----------------------------------------------------------------------------------------------
 
 
