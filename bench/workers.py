@@ -5,15 +5,17 @@ A rate is that of the images that a longer run has more than a shorter one, so t
 count. The forward pass alone is that of ``bench.forward``, asked by turns with the runs.
 """
 
+import contextlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
+import psutil
 import yaml
 
 from bench import forward
@@ -38,7 +40,7 @@ def measured(name, count, folder, **runtime):
 
 
 def featurize_alone(name, count, folder, runtime):
-    """What :func:`measured` runs: prints seconds and peak memory (MB) of the driver and of the largest worker."""
+    """What :func:`measured` runs: prints seconds and peak memory (MB) of the driver and of its largest child."""
     os.environ[VARIABLE] = "off"
     files = [path.read_bytes() for path in sorted((Path(folder) / "photos").iterdir())]
     # The same photo twice would go through the network once; a byte behind its end makes it another.
@@ -47,9 +49,23 @@ def featurize_alone(name, count, folder, runtime):
         given = yaml.safe_load(Path(params.FILE).read_text())
         given["runtime"].update(runtime)
         Path(params.FILE).write_text(yaml.safe_dump(given))
+        done, peaks = threading.Event(), {"driver": 0.0, "worker": 0.0}
+        watching = threading.Thread(target=watch, args=(done, peaks))
+        watching.start()
         seconds = run("off")["seconds"]
-    usage = [resource.getrusage(who).ru_maxrss / 1e3 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(json.dumps({"seconds": seconds, "driver": usage[0], "worker": usage[1]}))
+        done.set()
+        watching.join()
+    print(json.dumps({"seconds": seconds, **peaks}))
+
+
+def watch(done, peaks):
+    """Keeps the greatest memory (MB) of this process and of any of its children in ``peaks`` until ``done`` is set."""
+    driver = psutil.Process()
+    while not done.wait(0.2):
+        peaks["driver"] = max(peaks["driver"], driver.memory_info().rss / 1e6)
+        for child in driver.children():
+            with contextlib.suppress(psutil.Error):
+                peaks["worker"] = max(peaks["worker"], child.memory_info().rss / 1e6)
 
 
 def rate(name, folder, **runtime):

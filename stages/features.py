@@ -251,7 +251,7 @@ def _load(device, threads, recipe, batch_size, weights=None):
         size = min(batch_size, 1 << (len(images) - 1).bit_length())
         shape = (size, 3, backbone.size, backbone.size)
         batch = np.zeros(shape, np.float32)
-        batch[: len(images)] = preprocess.normalise(np.stack(images), backbone)
+        preprocess.normalise(np.stack(images), backbone, out=batch[: len(images)])
         with devices.memory_of(device, "runtime.batch_size"):
             if shape not in compiled:
                 compiled[shape] = inference.compile(body, shape, recipe.precision, context, calibration)

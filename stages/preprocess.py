@@ -98,11 +98,14 @@ def pixels(image, backbone, resize):
     return np.asarray(image.resize(size, INTERPOLATION[backbone.interpolation], box=box))
 
 
-def normalise(batch, backbone):
-    """uint8 (n, size, size, 3) → float32 (n, 3, size, size), scaled to [0, 1], mean and std of ``backbone``."""
+def normalise(batch, backbone, out=None):
+    """uint8 (n, size, size, 3) → float32 (n, 3, size, size), scaled to [0, 1], mean and std of ``backbone``.
+
+    out: where to write it, by default a new array.
+    """
     scale = np.array([1 / (255 * s) for s in backbone.std], dtype=np.float32)
     shift = np.array([-m / s for m, s in zip(backbone.mean, backbone.std)], dtype=np.float32)
-    pixels = np.empty((len(batch), 3, *batch.shape[1:3]), np.float32)
+    pixels = np.empty((len(batch), 3, *batch.shape[1:3]), np.float32) if out is None else out
     # Channel by channel: several times as fast as the whole at once and a transpose.
     for channel in range(3):
         np.multiply(batch[..., channel], scale[channel], out=pixels[:, channel])
