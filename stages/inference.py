@@ -33,9 +33,6 @@ def environment(backbone, precision):
     """Variables to be set before MXNet is loaded, in every process that computes features of ``backbone``."""
     variables = {
         "OMP_NUM_THREADS": "1",
-        # A batch's memory is kept for the next; given back and asked for anew, it costs a page fault for every 4 KB.
-        "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
-        "MALLOC_TRIM_THRESHOLD_": str(2**30),
         # For GPUs: algorithms that give the same bits every time, chosen without trying out which is fastest, and no
         # rounding of float32 to TF32.
         "MXNET_ENFORCE_DETERMINISM": "1",
