@@ -29,8 +29,8 @@ ROUNDS = 3
 # Images of the shorter and of the longer run.
 RUNS = {"efficientnet_lite0": (160, 1120), "vgg16": (16, 112)}
 AIMS = {"efficientnet_lite0": 0.80, "vgg16": 0.95}
-# Of the images for the memory: small, because only their number matters.
-FEW, MANY, SMALL = 300, 3000, (64, 48)
+# Of the images for the memory: small, because only their number matters; whole batches, which need one graph.
+FEW, MANY, SMALL = 320, 3200, (64, 48)
 
 
 def measured(name, count, folder, **runtime):
