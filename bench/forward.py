@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 
 from bench.engine import BATCH
 from bench.table import Row
-from stages import checkpoint, inference, networks, preprocess, quantize, weights
+from stages import checkpoint, export, inference, networks, preprocess, quantize, weights
 from stages.backbones import BACKBONES
 from stages.mx import mx
 from tests.pictures import encoded, photo
@@ -75,7 +74,10 @@ def prepare(folder):
         write_weights(name, folder)
         its = body(name, folder)
         (folder / f"{name}.calibration.json").write_text(json.dumps(inference.calibrate(its, backbone)))
-        _write_onnx(its, backbone.size, folder / f"{name}.float32.onnx")
+        # As any exporter would: batch norms and paddings as they are, for the engines to fold.
+        symbol, params = inference.trace(its)
+        arrays = {key: mx.nd.array(value) for key, value in params.items()}
+        export.write_onnx(symbol, arrays, backbone.size, folder / f"{name}.float32.onnx")
         subprocess.run(
             [PEERS, "bench/engine.py", "quantize", name, "", "", "1", folder], check=True, capture_output=True
         )
@@ -94,26 +96,6 @@ def write_weights(name, folder):
         path, _ = weights.published(name)
         tensors = checkpoint.for_network(name, checkpoint.read(path), path)
         mx.nd.save(str(folder / f"{name}.params"), {key: mx.nd.array(value) for key, value in tensors.items()})
-
-
-def _write_onnx(its, size, path):
-    """Writes a body as any exporter would: batch norms and paddings as they are, for the engines to fold."""
-    import onnx
-
-    symbol, params = inference.trace(its)
-    arrays = {name: mx.nd.array(value) for name, value in params.items()}
-    shape = (3, size, size)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        mx.onnx.export_model(
-            symbol, arrays, [(1, *shape)], np.float32, str(path), dynamic=True, dynamic_input_shapes=[("n", *shape)]
-        )
-    model = onnx.load(path)
-    model.opset_import[0].version, model.ir_version = 13, 7
-    inputs = [value for value in model.graph.input if value.name == "data"]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
-    onnx.save(model, path)
 
 
 @contextmanager
