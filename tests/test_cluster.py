@@ -194,14 +194,18 @@ def test_a_node_that_joins_is_used(nodes):
     nodes.remove_node(joined)
 
 
-def test_a_lost_node_is_not_held_against_the_chunks_that_were_there(nodes, monkeypatch):
-    monkeypatch.setattr(Tasks, "suspect", lambda *_: pytest.fail("a chunk is suspected"))
-    with closing(run(nodes, leisurely, range(16))) as results:
+def done_though_a_node_dies(nodes, **options):
+    """The chunks of range(16) as they are done, while a node is killed and another added."""
+    with closing(run(nodes, leisurely, range(16), **options)) as results:
         done = [next(results)[0] for _ in range(4)]
         nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
         nodes.add_node(num_cpus=1)
-        done += [chunk for chunk, _ in results]
-    assert sorted(done) == list(range(16))
+        return done + [chunk for chunk, _ in results]
+
+
+def test_a_lost_node_is_not_held_against_the_chunks_that_were_there(nodes, monkeypatch):
+    monkeypatch.setattr(Tasks, "suspect", lambda *_: pytest.fail("a chunk is suspected"))
+    assert sorted(done_though_a_node_dies(nodes)) == list(range(16))
 
 
 def test_workers_end_when_the_driver_is_killed(nodes):
@@ -236,12 +240,7 @@ def test_a_killed_worker_is_replaced_for_a_driver_outside(nodes, tmp_path):
 
 
 def test_a_lost_node_costs_a_driver_outside_nothing_but_time(nodes):
-    with closing(run(nodes, leisurely, range(16), address=nodes.outside)) as results:
-        done = [next(results)[0] for _ in range(4)]
-        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
-        nodes.add_node(num_cpus=1)
-        done += [chunk for chunk, _ in results]
-    assert sorted(done) == list(range(16))
+    assert sorted(done_though_a_node_dies(nodes, address=nodes.outside)) == list(range(16))
 
 
 def test_an_error_in_a_worker_reaches_a_driver_outside_as_it_is(nodes):
