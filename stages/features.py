@@ -250,7 +250,8 @@ def _load(device, threads, recipe, batch_size, weights=None):
         # Few batch sizes, so that few graphs are compiled; the rest of a batch is padding.
         size = min(batch_size, 1 << (len(images) - 1).bit_length())
         shape = (size, 3, backbone.size, backbone.size)
-        batch = np.zeros(shape, np.float32)
+        batch = np.empty(shape, np.float32)
+        batch[len(images) :] = 0
         preprocess.normalise(np.stack(images), backbone, out=batch[: len(images)])
         with devices.memory_of(device, "runtime.batch_size"):
             if shape not in compiled:

@@ -73,7 +73,8 @@ def _rgb(image):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    # Converting RGB would copy it.
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def least_side(backbone):

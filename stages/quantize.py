@@ -1,11 +1,14 @@
 """8-bit integers for a convolution's inputs, weights and outputs (MXNet's quantization on oneDNN; CPUs only).
 
-Every quantized layer needs the range its values may take. It is measured once per backbone, on images that are
-made here: so the ranges, and with them the features, never depend on the user's data.
+Every quantized layer needs the range its values may take, and the mean of its inputs: rounding the weights moves a
+layer's outputs by their errors times that mean, and the bias takes this back (Nagel et al. 2019, "Data-Free
+Quantization Through Weight Equalization and Bias Correction", section 4.2). Both are measured once per backbone, on
+images that are made here: so they, and with them the features, never depend on the user's data.
 """
 
 import json
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,10 +19,6 @@ quantization = mx.contrib.quantization
 # Images whose layers' values set the ranges. On Lite0, 1 and 2, 16 or 32 of these, the photographs of the comparison
 # themselves, and thresholds of least squared error all gave features equally close to float32 (cosine, within 0.002).
 IMAGES = 16
-
-# The first layers stay in float32 as long as they make up no more than this share of the multiplications. In Lite0
-# these are two layers: features of digits have a cosine of 0.995 to float32 (0.982 without), for 7 % of the time.
-FLOAT_SHARE = 0.05
 
 
 def images(size):
@@ -58,35 +57,57 @@ def fuse(symbol):
     return symbol.get_backend_symbol("MKLDNN_QUANTIZE")
 
 
-def float_layers(symbol, params, shape):
-    """Names of the fused convolutions that stay in float32 (see ``FLOAT_SHARE``); always the first."""
-    internals = symbol.get_internals()
-    shapes = dict(zip(internals.list_outputs(), internals.infer_shape(data=shape)[1]))
+class Layer(NamedTuple):
+    """A quantized convolution: the names of what it reads."""
+
+    input: str
+    weight: str
+    bias: str
+
+
+def measured(symbol, params):
+    """What has to be measured inside ``symbol`` (from ``fuse``): (outputs whose ranges, [Layer] whose inputs' means)."""
+    quantized, outputs = _quantize(symbol, params)
+    integer = {n["name"] for n in json.loads(quantized.tojson())["nodes"] if n["op"] == "_sg_mkldnn_conv"}
     nodes = json.loads(symbol.tojson())["nodes"]
-    costs = {}
+    layers = []
     for node in nodes:
-        if node["op"] == "_sg_mkldnn_conv":
-            weight = params[nodes[node["inputs"][1][0]]["name"]]
-            images, _, height, width = shapes[f"{node['name']}_output"]
-            costs[node["name"]] = images * height * width * weight.size
-    share = np.cumsum(list(costs.values())) / sum(costs.values())
-    return [name for i, name in enumerate(costs) if i == 0 or share[i] <= FLOAT_SHARE]
+        if f"quantized_{node['name']}" in integer:
+            source, weight, bias = (nodes[index] for index, *_ in node["inputs"][:3])
+            name = source["name"] if source["op"] == "null" else f"{source['name']}_output"
+            layers.append(Layer(name, weight["name"], bias["name"]))
+    return sorted(outputs), layers
 
 
-def ranged_outputs(symbol, params, excluded):
-    """Names of the outputs inside ``symbol`` (from ``fuse``) whose ranges ``quantize`` needs."""
-    return sorted(_quantize(symbol, params, excluded)[1])
+def correction(weight, means):
+    """What to add to the bias of a convolution so that rounding its weights leaves the mean of its outputs.
+
+    weight: float (filters, channels of a group, height, width). means: of its inputs, float (channels).
+    Returns float (filters,). Padding is taken for average input.
+    """
+    lost = (weight - _rounded(weight)).sum(axis=(2, 3))
+    groups = len(means) // lost.shape[1]
+    return (lost.reshape(groups, -1, lost.shape[1]) @ means.reshape(groups, -1, 1)).ravel()
+
+
+def _rounded(weight):
+    # 127.5 for the largest of a filter, and this one cut to 127, is how MXNet does it.
+    largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
+    scale = 127.5 / np.where(largest == 0, 1, largest)
+    return (weight * scale).round().clip(-128, 127) / scale
 
 
 def quantize(symbol, params, calibration):
     """Makes the layers of ``symbol`` (from ``fuse``) compute in integers; returns (symbol, params).
 
     params: NDArrays by name.
-    calibration: {"float32": [names of layers that stay], "ranges": {output's name: [lowest, highest]}}.
+    calibration: {"ranges": {output's name: [lowest, highest]}, "corrections": {bias's name: what to add}}.
     Raises ValueError if the calibration lacks an output: MXNet would then take the range of each batch, and a
     feature would depend on its neighbours.
     """
-    quantized, outputs = _quantize(symbol, params, calibration["float32"])
+    corrections = {name: mx.nd.array(values) for name, values in calibration["corrections"].items()}
+    params = {**params, **{name: params[name] + values for name, values in corrections.items()}}
+    quantized, outputs = _quantize(symbol, params)
     missing = sorted(outputs - set(calibration["ranges"]))
     if missing:
         raise ValueError(f"the calibration belongs to another network: it has no range for {', '.join(missing)}")
@@ -101,9 +122,9 @@ class _Table:
         self.min_max_dict = ranges
 
 
-def _quantize(symbol, params, excluded):
+def _quantize(symbol, params):
     quantized, _, _, collector = quantization.quantize_graph(
-        symbol, params, {}, excluded_sym_names=excluded, calib_mode="naive", quantized_dtype="auto",
-        quantize_mode="smart", quantize_granularity="channel-wise",
+        symbol, params, {}, calib_mode="naive", quantized_dtype="auto", quantize_mode="smart",
+        quantize_granularity="channel-wise",
     )  # fmt: skip
     return quantized, set(collector.include_layer)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stages import inference, quantize
+from stages.mx import mx
 from tests.test_inference import NETWORKS, backbone, images, random_body
 
 NAME = "resnet18_v1"
@@ -45,21 +46,53 @@ def test_a_calibration_is_plain_data_and_belongs_to_the_weights(body, calibratio
 
 
 def test_features_are_near_float32(body, calibration):
-    batch = images(8, SIZE)
+    # No pixel is beyond these values.
+    batch = images(8, SIZE).clip(-2.1, 2.2)
     exact = inference.compile(body, batch.shape)(batch).asnumpy()
-    stored = json.loads(json.dumps(calibration))
-    rounded = inference.compile(body, batch.shape, "int8", calibration=stored)(batch)
-    assert rounded.dtype == np.float32
-    rounded = rounded.asnumpy()
-    difference = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
-    assert 0.001 < difference < 0.1
+
+    def difference(calibration):
+        rounded = inference.compile(body, batch.shape, "int8", calibration=calibration)(batch)
+        assert rounded.dtype == np.float32
+        return np.linalg.norm(rounded.asnumpy() - exact) / np.linalg.norm(exact)
+
+    assert 0.001 < difference(json.loads(json.dumps(calibration))) < 0.1
 
 
-def test_the_first_layer_stays_in_float32(calibration):
-    assert calibration["float32"] == ["sg_mkldnn_conv_act_0"]
-    assert "data" not in calibration["ranges"]
-    # All others are quantized: 19 convolutions, 3 of them on the shortcuts.
-    assert len([name for name in calibration["ranges"] if name.startswith("sg_mkldnn_conv")]) == 19
+def test_every_convolution_is_quantized(calibration):
+    # 20, of them 3 on the shortcuts, and what they read.
+    assert len(calibration["corrections"]) == 20
+    assert len([name for name in calibration["ranges"] if name.startswith("sg_mkldnn_conv")]) == 20
+    assert "data" in calibration["ranges"]
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+def test_a_corrected_layer_keeps_the_mean_of_its_outputs(groups):
+    """In MXNet's own integers: one convolution over inputs whose mean is far from 0."""
+    random = np.random.default_rng(0)
+    inputs = (random.uniform(0, 1, (4, 6, 64, 64)) * np.arange(1, 7).reshape(6, 1, 1)).astype(np.float32)
+    weight = random.standard_normal((6, 6 // groups, 3, 3)).astype(np.float32)
+    data = {"data": mx.nd.array(inputs)}
+    params = {"weight": mx.nd.array(weight), "bias": mx.nd.zeros(6)}
+    symbol = quantize.fuse(
+        mx.sym.Convolution(*map(mx.sym.var, ("data", "weight", "bias")), kernel=(3, 3), num_filter=6, num_group=groups)
+    )
+    outputs, layers = quantize.measured(symbol, params)
+    assert layers == [quantize.Layer("data", "weight", "bias")]
+
+    def computed(symbol, params):
+        used = {**params, **data}
+        return symbol.bind(mx.cpu(), {name: used[name] for name in symbol.list_arguments()}).forward()[0].asnumpy()
+
+    exact = computed(symbol, params)
+    extremes = {name: values for name, values in zip(outputs, (inputs, exact))}
+    ranges = {name: [float(values.min()), float(values.max())] for name, values in extremes.items()}
+
+    def error(correction):
+        calibration = {"ranges": ranges, "corrections": {"bias": correction.tolist()}}
+        difference = computed(*quantize.quantize(symbol, params, calibration)) - exact
+        return np.abs(difference.mean((0, 2, 3))).max()
+
+    assert error(quantize.correction(weight, inputs.mean((0, 2, 3)))) < 0.2 * error(np.zeros(6))
 
 
 def test_ranges_of_another_network_are_refused(body, calibration):
