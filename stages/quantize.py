@@ -66,7 +66,7 @@ class Layer(NamedTuple):
 
 
 def measured(symbol, params):
-    """What has to be measured inside ``symbol`` (from ``fuse``): (outputs whose ranges, [Layer] whose inputs' means)."""
+    """What to measure inside ``symbol`` (from ``fuse``): (outputs whose ranges, [Layer] of whose inputs the means)."""
     quantized, outputs = _quantize(symbol, params)
     integer = {n["name"] for n in json.loads(quantized.tojson())["nodes"] if n["op"] == "_sg_mkldnn_conv"}
     nodes = json.loads(symbol.tojson())["nodes"]

@@ -84,7 +84,7 @@ def test_a_corrected_layer_keeps_the_mean_of_its_outputs(groups):
         return symbol.bind(mx.cpu(), {name: used[name] for name in symbol.list_arguments()}).forward()[0].asnumpy()
 
     exact = computed(symbol, params)
-    extremes = {name: values for name, values in zip(outputs, (inputs, exact))}
+    extremes = dict(zip(outputs, (inputs, exact)))
     ranges = {name: [float(values.min()), float(values.max())] for name, values in extremes.items()}
 
     def error(correction):
