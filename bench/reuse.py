@@ -26,7 +26,7 @@ COLD = 320
 
 @contextlib.contextmanager
 def workspace(files, network="efficientnet_lite0", weights_file=None):
-    """The current folder becomes one where featurize can run: params, weights, and ``files`` (bytes) as images.
+    """The current folder becomes one where featurize can run: params, weights, and ``files`` (an iterable of bytes) as images.
 
     weights_file: Gluon's parameters of ``network``; the published ones by default.
     """
@@ -42,9 +42,10 @@ def workspace(files, network="efficientnet_lite0", weights_file=None):
                 (paths.WEIGHTS / "weights.params").symlink_to(weights_file)
                 paths.write_json(paths.WEIGHTS / "weights.json", {"backbone": network})
             (paths.IMAGES / "class").mkdir(parents=True)
-            rows = [lists.Row(i, 0, f"class/{i:05}") for i in range(len(files))]
-            for row, data in zip(rows, files):
-                (paths.IMAGES / row.path).write_bytes(data)
+            rows = []
+            for i, data in enumerate(files):
+                rows.append(lists.Row(i, 0, f"class/{i:05}"))
+                (paths.IMAGES / rows[i].path).write_bytes(data)
             paths.SPLIT.mkdir()
             for subset in paths.SUBSETS:
                 lists.write(paths.SPLIT / f"{subset}.lst", rows if subset == "train" else [])

@@ -42,9 +42,9 @@ def measured(name, count, folder, **runtime):
 def featurize_alone(name, count, folder, runtime):
     """What :func:`measured` runs: prints seconds and peak memory (MB) of the driver and of its largest child."""
     os.environ[VARIABLE] = "off"
-    files = [path.read_bytes() for path in sorted((Path(folder) / "photos").iterdir())]
+    photos = [path.read_bytes() for path in sorted((Path(folder) / "photos").iterdir())]
     # The same photo twice would go through the network once; a byte behind its end makes it another.
-    files = [files[i % len(files)] + i.to_bytes(4, "big") for i in range(count)]
+    files = (photos[i % len(photos)] + i.to_bytes(4, "big") for i in range(count))
     with workspace(files, name, Path(folder, f"{name}.params").resolve()):
         given = yaml.safe_load(Path(params.FILE).read_text())
         given["runtime"].update(runtime)

@@ -21,7 +21,7 @@ def main():
     classes = about["classes"]
     predicted = logits.argmax(axis=1)
     by_class = per_class_accuracy(predicted, labels, len(classes))
-    scores = {**score(logits, labels), "mean_class_accuracy": float(np.nanmean(by_class))}
+    scores = {**score([logits], labels), "mean_class_accuracy": float(np.nanmean(by_class))}
     metrics = {"images": len(labels), **{name: round(value, 6) for name, value in scores.items()}}
     write_csv("confusion.csv", ["actual", "predicted"], ((classes[a], classes[p]) for a, p in zip(labels, predicted)))
     accuracies = ["" if np.isnan(accuracy) else round(accuracy, 6) for accuracy in by_class.tolist()]

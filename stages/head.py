@@ -25,13 +25,15 @@ class Head(NamedTuple):
     trained: mx.gluon.HybridBlock
     contexts: list
 
-    def logits(self, features, rows=1024):
-        """features (n, dim) of any float dtype → float32 (n, classes), without dropout, ``rows`` at a time."""
-        parts = []
+    def blocks(self, features, rows=1024):
+        """features (n, dim) of any float dtype → float32 logits (rows, classes), without dropout, block by block."""
         for start in range(0, len(features), rows):
             x = mx.nd.array(features[start : start + rows], ctx=self.contexts[0], dtype=np.float32)
-            parts.append(self.trained(self.frozen(x)).asnumpy())
-        return np.concatenate(parts)
+            yield self.trained(self.frozen(x)).asnumpy()
+
+    def logits(self, features, rows=1024):
+        """All of :meth:`blocks` in one array (n, classes)."""
+        return np.concatenate(list(self.blocks(features, rows)))
 
 
 def build(backbone, cut, classes, dropout, trainable, contexts):

@@ -36,7 +36,7 @@ def main():
 
     metrics = {"best_epoch": best, "epochs": given.train.epochs, "seconds_per_epoch": round(float(np.mean(seconds)), 4)}
     for name, (features, labels) in {"train": train, "valid": valid}.items():
-        scores = score(network.logits(features), labels)
+        scores = score(network.blocks(features), labels)
         metrics.update({f"{name}_{key}": round(value, 6) for key, value in scores.items()})
     write_json(METRICS / "train.json", metrics)
     print("best epoch {best_epoch} of {epochs}: top-1 {train_top1:.4f} train, {valid_top1:.4f} valid".format(**metrics))
@@ -66,7 +66,7 @@ def fit(network, train, valid, settings, log, next_step):
         order = shuffle.permutation(len(labels))
         with devices.memory_of(network.contexts[0], "train.batch_size"):
             loss, top1 = _epoch(network, trainer, features, labels, order, settings.batch_size)
-        scores = score(network.logits(valid[0]), valid[1])
+        scores = score(network.blocks(valid[0]), valid[1])
         seconds.append(time.perf_counter() - begun)
         if not np.isfinite([loss, scores["loss"]]).all():
             raise InputError(f"the loss is not finite in epoch {epoch}: lower train.lr (it is {settings.lr})")

@@ -20,7 +20,7 @@ def logits_and_labels(rows=500, classes=12, seed=0):
 
 def test_the_scores_are_those_of_scikit_learn():
     logits, labels = logits_and_labels()
-    found = score(logits, labels)
+    found = score([logits], labels)
     every = np.arange(12)
     assert found["loss"] == pytest.approx(log_loss(labels, softmax(logits.astype(float), axis=1), labels=every))
     assert found["top1"] == top_k_accuracy_score(labels, logits, k=1, labels=every)
@@ -28,29 +28,34 @@ def test_the_scores_are_those_of_scikit_learn():
     assert 0.2 < found["top1"] < found["top5"] < 1
 
 
+def test_blocks_of_rows_score_as_the_whole():
+    logits, labels = logits_and_labels()
+    assert score(np.split(logits, [64, 128, 499]), labels) == pytest.approx(score([logits], labels), rel=1e-12)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_with_five_classes_or_fewer_every_row_is_in_the_top_five(classes):
     logits, labels = logits_and_labels(100, classes)
-    found = score(logits, labels)
+    found = score([logits], labels)
     assert found["top5"] == 1
     assert found["top1"] == np.mean(logits.argmax(axis=1) == labels)
 
 
 def test_a_tie_counts_against_the_row():
     # A head that has learnt nothing is right about nothing, rather than about everything.
-    assert score(np.zeros((4, 3)), np.array([0, 1, 2, 0]))["top1"] == 0
-    assert score(np.array([[1.0, 1.0, 0.0]]), np.array([0]))["top1"] == 0
+    assert score([np.zeros((4, 3))], np.array([0, 1, 2, 0]))["top1"] == 0
+    assert score([np.array([[1.0, 1.0, 0.0]])], np.array([0]))["top1"] == 0
     # The true class shares places 5 and 6.
-    assert score(np.array([[9, 8, 7, 6, 1, 1, 0]]), np.array([4]))["top5"] == 0
-    assert score(np.array([[9, 8, 7, 6, 2, 1, 0]]), np.array([4]))["top5"] == 1
+    assert score([np.array([[9, 8, 7, 6, 1, 1, 0]])], np.array([4]))["top5"] == 0
+    assert score([np.array([[9, 8, 7, 6, 2, 1, 0]])], np.array([4]))["top5"] == 1
 
 
 def test_equal_logits_lose_the_logarithm_of_the_number_of_classes():
-    assert score(np.zeros((4, 10), np.float32), np.array([0, 1, 2, 3]))["loss"] == pytest.approx(np.log(10))
+    assert score([np.zeros((4, 10), np.float32)], np.array([0, 1, 2, 3]))["loss"] == pytest.approx(np.log(10))
 
 
 def test_huge_logits_do_not_overflow():
-    found = score(np.array([[1e4, 0, -1e4], [0, 1e4, 0]], np.float32), np.array([0, 0]))
+    found = score([np.array([[1e4, 0, -1e4], [0, 1e4, 0]], np.float32)], np.array([0, 0]))
     assert found["loss"] == pytest.approx(5e3)
 
 
@@ -63,12 +68,13 @@ def test_probabilities_are_scipys_softmax():
 
 
 def test_scores_are_plain_numbers():
-    assert {type(value) for value in score(*logits_and_labels(10)).values()} == {float}
+    logits, labels = logits_and_labels(10)
+    assert {type(value) for value in score([logits], labels).values()} == {float}
 
 
 def test_what_is_not_a_number_counts_against_the_row():
     # As after training has diverged.
-    assert score(np.full((3, 7), np.nan), np.array([0, 1, 2])) == pytest.approx(
+    assert score([np.full((3, 7), np.nan)], np.array([0, 1, 2])) == pytest.approx(
         {"loss": np.nan, "top1": 0, "top5": 0}, nan_ok=True
     )
 

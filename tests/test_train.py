@@ -77,8 +77,8 @@ def test_every_optimizer_learns_what_can_be_learnt(build, optimizer):
     data, unseen = clouds(), clouds(seed=1)
     network = build(dropout=0.2)
     fitted(network, data, optimizer=optimizer, epochs=15, batch_size=8)
-    assert score(network.logits(data[0]), data[1])["top1"] == 1
-    assert score(network.logits(unseen[0]), unseen[1])["top1"] == 1
+    assert score(network.blocks(data[0]), data[1])["top1"] == 1
+    assert score(network.blocks(unseen[0]), unseen[1])["top1"] == 1
 
 
 def test_every_optimizer_is_another_one(build):
@@ -124,7 +124,7 @@ def test_the_curves_are_means_over_all_samples_whatever_the_batch_size(build, ba
     _, curves, _ = fitted(network, data, clouds(seed=1), optimizer="sgd", lr=1e-30, epochs=2, batch_size=batch_size)
     assert sorted(curves) == sorted(CURVES)
     for subset, (features, labels) in {"train": data, "valid": clouds(seed=1)}.items():
-        expected = score(network.logits(features), labels)
+        expected = score(network.blocks(features), labels)
         assert curves[f"{subset}/loss"] == pytest.approx([expected["loss"]] * 2, rel=1e-5)
         assert curves[f"{subset}/top1"] == pytest.approx([expected["top1"]] * 2)
 
@@ -134,7 +134,7 @@ def test_dropout_is_at_work_in_training_and_not_in_validation(build, dropout, sa
     data = clouds()
     network = build(dropout=dropout)
     _, curves, _ = fitted(network, data, optimizer="sgd", lr=1e-30, epochs=1)
-    assert curves["valid/loss"] == [score(network.logits(data[0]), data[1])["loss"]]
+    assert curves["valid/loss"] == [score(network.blocks(data[0]), data[1])["loss"]]
     assert (curves["train/loss"] == pytest.approx(curves["valid/loss"], rel=1e-5)) == same
 
 
@@ -143,7 +143,7 @@ def test_one_sample_per_class_is_enough_to_run(build, batch_size):
     data = clouds(classes=3, per_class=1)
     network = build(classes=3)
     fitted(network, data, epochs=20, batch_size=batch_size)
-    assert score(network.logits(data[0]), data[1])["top1"] == 1
+    assert score(network.blocks(data[0]), data[1])["top1"] == 1
 
 
 # --- What stays ------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_the_first_of_the_best_epochs_is_kept(build):
     top1 = curves["valid/top1"]
     assert top1.count(max(top1)) > 1 and max(top1) > top1[-1] and max(top1) > top1[0], "too easy for this test"
     assert best == 1 + top1.index(max(top1))
-    scores = score(network.logits(valid[0]), valid[1])
+    scores = score(network.blocks(valid[0]), valid[1])
     assert (scores["top1"], scores["loss"]) == (top1[best - 1], curves["valid/loss"][best - 1])
     # The weights are those of a training that ended with this epoch.
     np.testing.assert_array_equal(
@@ -350,7 +350,7 @@ def test_metrics_are_those_of_the_saved_head(stage):
     network, _ = head.load(CPU)
     for subset in ("train", "valid"):
         features, labels = records.read(subset)
-        scores = score(network.logits(mx.nd.array(features, dtype=np.float32)), labels)
+        scores = score(network.blocks(mx.nd.array(features, dtype=np.float32)), labels)
         for name, value in scores.items():
             assert metrics[f"{subset}_{name}"] == pytest.approx(value, abs=1e-6)
 
