@@ -26,9 +26,9 @@ COLD = 320
 
 @contextlib.contextmanager
 def workspace(files, network="efficientnet_lite0", weights_file=None):
-    """The current folder becomes one where featurize can run: params, weights, and ``files`` (an iterable of bytes) as images.
+    """The current folder becomes one where featurize can run: params, weights, and ``files`` as images.
 
-    weights_file: Gluon's parameters of ``network``; the published ones by default.
+    files: iterable of bytes. weights_file: Gluon's parameters of ``network``; the published ones by default.
     """
     before, given = Path.cwd(), yaml.safe_load(Path(params.FILE).read_text())
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple, Optional
 
+# Memory may grow by the features; this leaves room for an image's path and digest, and for the allocator's moods.
+MEMORY_AIM = 0.97
+
 
 class Row(NamedTuple):
     """Two measurements in ``unit``, their ``ratio`` (more is better), and the ratio to reach, if any."""
@@ -15,7 +18,7 @@ class Row(NamedTuple):
 
     def __str__(self):
         met = "" if self.aim is None else f"  aim {self.aim:g}{'' if self.ratio >= self.aim else '  NOT MET'}"
-        return f"{self.what:62} {self.ours:9.4g} {self.theirs:9.4g} {self.unit:9} {self.ratio:6.2f}{met}"
+        return f"{self.what:62} {self.ours:9.4g} {self.theirs:9.4g} {self.unit:9} {self.ratio:7.3f}{met}"
 
 
 def markdown(rows):
@@ -23,7 +26,7 @@ def markdown(rows):
     lines = ["| | headstart | other | | ratio | aim |", "|---|---:|---:|---|---:|---:|"]
     for row in rows:
         aim = "" if row.aim is None else f"{row.aim:g}" if row.ratio >= row.aim else f"**{row.aim:g}, not met**"
-        lines.append(f"| {row.what} | {row.ours:.4g} | {row.theirs:.4g} | {row.unit} | {row.ratio:.2f} | {aim} |")
+        lines.append(f"| {row.what} | {row.ours:.4g} | {row.theirs:.4g} | {row.unit} | {row.ratio:.3f} | {aim} |")
     return "\n".join(lines) + "\n"
 
 
@@ -38,7 +41,7 @@ def plot(rows, path):
     places = range(len(rows))
     met = [row.aim is None or row.ratio >= row.aim for row in rows]
     bars = axes.barh(places, [row.ratio for row in rows], color=["#3b7dd8" if good else "#d8803b" for good in met])
-    axes.bar_label(bars, [f"{row.ratio:.2f}" for row in rows], padding=3, fontsize=8)
+    axes.bar_label(bars, [f"{row.ratio:.3f}" for row in rows], padding=3, fontsize=8)
     for place, row in zip(places, rows):
         if row.aim is not None:
             axes.plot([row.aim] * 2, [place - 0.4, place + 0.4], color="black", linewidth=1.5)

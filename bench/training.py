@@ -2,24 +2,32 @@
 
 The article stores the convolutions' output, 25,088 numbers an image, and sends it through two frozen dense layers in
 every epoch, by Gluon's DataLoader. headstart stores what the first of the two makes of it. Same seed, same order of
-images, no dropout: the losses are the same.
+images, no dropout: the losses are the same. And the peak memory of the stage, against the number of images.
 """
 
+import contextlib
+import io
 import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from bench.table import Row
-from stages import head, params, train
+from bench.reuse import workspace
+from bench.table import MEMORY_AIM, Row
+from stages import head, lists, params, records, train
 from stages.mx import mx
-from stages.paths import WEIGHTS, write_json
+from stages.paths import FEATURES, WEIGHTS, write_json
 
 IMAGES, CLASSES, EPOCHS = 1024, 257, 3
 AIM, SAME_LOSS = 8.0, 1e-4
+# Images for the memory, features of Lite0; both fill more than the two blocks that are in the works at a time.
+FEW, MANY, DIM = 4096, 40960, 1280
 
 
 def article(network, features, labels, settings):
@@ -59,8 +67,36 @@ def headstart(network, features, labels, settings):
     return losses, seconds
 
 
+def peak(count):
+    """Peak memory (MB) of training on ``count`` images, in a process of its own."""
+    command = [sys.executable, "-m", "bench.training", str(count)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def train_alone(count):
+    """What :func:`peak` runs: prints the peak memory of a process that trains on what another has written."""
+    with workspace([]):
+        random = np.random.default_rng(0)
+        FEATURES.mkdir(parents=True)
+        for subset, images in (("train", count), ("valid", 256)):
+            rows = [lists.Row(i, i % CLASSES, "") for i in range(images)]
+            values = (random.standard_normal(DIM).astype("<f2") for _ in rows)
+            records.write(subset, ((row, bytes(32), value) for row, value in zip(rows, values)))
+        about = {"backbone": "efficientnet_lite0", "cut": "auto", "resize": "crop", "precision": "float32", "dim": DIM}
+        write_json(records.ABOUT, {**about, "dtype": "float16", "classes": list(map(str, range(CLASSES)))})
+        if os.fork() == 0:
+            with contextlib.redirect_stdout(io.StringIO()):
+                train.main()
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, flush=True)
+            os._exit(0)
+        os.wait()
+
+
 def rows(folder):
-    """Yields the row of the table; ``folder`` holds ``vgg16.params`` (see ``forward.prepare``)."""
+    """Yields the rows of the table; ``folder`` holds ``vgg16.params`` (see ``forward.prepare``)."""
+    few, many, features = peak(FEW), peak(MANY), (MANY - FEW) * DIM * 2 / 1e6
+    what = f"peak memory of train, {MANY:,} images / {FEW:,} and the features of the others"
+    yield Row(what, many, few + features, "MB", (few + features) / many, MEMORY_AIM)
     settings = params.load().train.model_copy(
         update={"optimizer": "adam", "lr": 0.001, "batch_size": 32, "dropout": 0.0, "epochs": EPOCHS}
     )
@@ -92,6 +128,8 @@ def rows(folder):
 
 
 def main():
+    if len(sys.argv) > 1:
+        return train_alone(int(sys.argv[1]))
     from bench import forward
 
     with tempfile.TemporaryDirectory() as folder:
