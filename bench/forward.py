@@ -90,7 +90,7 @@ def write_weights(name, folder):
         # Its weights do not come as a package; the time does not depend on them.
         mx.random.seed(0)
         network.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0))
-        network(mx.nd.zeros((1, 3, 224, 224)))
+        network(mx.nd.zeros((1, 3, 224, 224))).wait_to_read()
         network.save_parameters(str(folder / f"{name}.params"))
     else:
         path, _ = weights.published(name)

@@ -35,7 +35,7 @@ def weights_file(tmp_path_factory):
     np.random.seed(7)
     network = networks.build(BACKBONE)
     network.initialize(mx.init.Xavier())
-    network(mx.nd.zeros((1, 3, 224, 224)))
+    network(mx.nd.zeros((1, 3, 224, 224))).wait_to_read()
     path = tmp_path_factory.mktemp("weights") / "random.params"
     network.save_parameters(str(path))
     return path

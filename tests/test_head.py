@@ -45,7 +45,7 @@ def test_behind_pooled_features_there_is_a_dropout_and_the_new_layer(workspace, 
 def test_a_backbone_with_its_own_dropout_gets_no_second_one(workspace, tmp_path):
     network = networks.build("squeezenet1.1")
     network.initialize()
-    network(mx.nd.zeros((1, 3, 224, 224)))
+    network(mx.nd.zeros((1, 3, 224, 224))).wait_to_read()
     network.save_parameters(str(tmp_path / "squeezenet.params"))
     workspace("squeezenet1.1", tmp_path / "squeezenet.params")
     assert kinds(head.build("squeezenet1.1", "pool", 7, 0.5, "last", [CPU])) == ["Dropout"]

@@ -44,7 +44,7 @@ def random_body(name, size):
     network = networks.build(name)
     network.initialize(mx.init.Xavier(magnitude=4))
     body = networks.Body(network, "auto")
-    body(mx.nd.zeros((1, 3, size, size)))
+    body(mx.nd.zeros((1, 3, size, size))).wait_to_read()
     random = np.random.default_rng(1)
     for key, parameter in body.collect_params().items():
         if key.endswith("gamma"):
