@@ -87,9 +87,14 @@ def _hidden(packages):
 
 def _import_mxnet():
     site = _site_packages()
+    # Not above: a Python without MXNet may not have it either, and is to say so.
+    import joblib
+
     _load_cuda_wheels(site)
     # numpy 1.24 dropped this name; MXNet 1.9.1 uses it when it is imported and later.
     np.bool = np.bool_
+    # MXNet would use half of what the system calls processors, as if they were all hyper-threads.
+    os.environ.setdefault("OMP_NUM_THREADS", str(joblib.cpu_count(only_physical_cores=True)))
     try:
         with warnings.catch_warnings(), _hidden(OPTIONAL):
             warnings.simplefilter("ignore")

@@ -18,6 +18,9 @@ from tests.pictures import save_folder
 ROOT = Path(__file__).parent.parent
 BACKBONE = "mobilenet0.25"
 
+# There are as many test processes as cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):

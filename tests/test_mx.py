@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 
@@ -29,14 +30,14 @@ ctypes.CDLL = CDLL
 
 
 class Site:
-    """A site-packages folder; numpy is in another one."""
+    """A site-packages folder; what else is needed is in another one."""
 
     def __init__(self, folder):
-        self.folder, self.numpy = folder / "site", folder / "numpy"
-        for place in (self.folder, self.numpy):
+        self.folder, self.others = folder / "site", folder / "others"
+        for place in (self.folder, self.others):
             place.mkdir()
-        for name in ("numpy", "numpy.libs"):
-            (self.numpy / name).symlink_to(NUMPY.with_name(name))
+        for name in ("numpy", "numpy.libs", "joblib"):
+            (self.others / name).symlink_to(NUMPY.with_name(name))
 
     def mxnet(self, text):
         """Puts a package ``mxnet`` there; ``text`` is its code."""
@@ -48,7 +49,7 @@ class Site:
 
     def run(self, before="", **environment):
         """Imports ``stages.mx`` after the code ``before``; returns (exit code, stdout, stderr)."""
-        path = os.pathsep.join(map(str, (ROOT, self.folder, self.numpy)))
+        path = os.pathsep.join(map(str, (ROOT, self.folder, self.others)))
         environment = {**os.environ, "PYTHONPATH": path, **environment}
         program = f"{before}\nfrom stages.mx import mx\nprint('imported', mx.__name__)"
         # -S: without the site-packages of this Python.
@@ -66,6 +67,13 @@ class Site:
 @pytest.fixture
 def site(tmp_path):
     return Site(tmp_path)
+
+
+def test_mxnet_gets_the_physical_cores_unless_told_otherwise(site):
+    site.mxnet("import os\nprint(os.environ['OMP_NUM_THREADS'])")
+    cores = joblib.cpu_count(only_physical_cores=True)
+    assert site.run("import os\nos.environ.pop('OMP_NUM_THREADS', None)") == (0, f"{cores}\nimported mxnet\n", "")
+    assert site.run(OMP_NUM_THREADS="3") == (0, "3\nimported mxnet\n", "")
 
 
 # --- As it is installed ----------------------------------------------------------------------------------------------
