@@ -36,7 +36,7 @@ class Site:
         self.folder, self.others = folder / "site", folder / "others"
         for place in (self.folder, self.others):
             place.mkdir()
-        for name in ("numpy", "numpy.libs", "joblib"):
+        for name in ("numpy", "numpy.libs", "joblib", "cloudpickle"):
             (self.others / name).symlink_to(NUMPY.with_name(name))
 
     def mxnet(self, text):
