@@ -46,8 +46,12 @@ def plot(rows, path):
         if row.aim is not None:
             axes.plot([row.aim] * 2, [place - 0.4, place + 0.4], color="black", linewidth=1.5)
     axes.set_xscale("log")
+    axes.set_xticks([0.7, 1, 2, 4, 8, 16], ["0.7", "1", "2", "4", "8", "16"])
+    axes.minorticks_off()
+    axes.set_xlim(0.7, 1.5 * max(row.ratio for row in rows))
+    axes.margins(y=0.01)
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_yticks(places, [row.what for row in rows], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("times as fast (black: the aim)")
+    axes.set_xlabel("ratio: more is better for headstart (black: the aim)")
     figure.savefig(path, dpi=130)

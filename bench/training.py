@@ -95,7 +95,7 @@ def train_alone(count):
 def rows(folder):
     """Yields the rows of the table; ``folder`` holds ``vgg16.params`` (see ``forward.prepare``)."""
     few, many, features = peak(FEW), peak(MANY), (MANY - FEW) * DIM * 2 / 1e6
-    what = f"peak memory of train, {MANY:,} images / {FEW:,} and the features of the others"
+    what = f"peak memory of train, {MANY:,} images / {FEW:,} and the others' features"
     yield Row(what, many, few + features, "MB", (few + features) / many, MEMORY_AIM)
     settings = params.load().train.model_copy(
         update={"optimizer": "adam", "lr": 0.001, "batch_size": 32, "dropout": 0.0, "epochs": EPOCHS}

@@ -97,7 +97,7 @@ def rows(folder):
     # The features of the others, as they are stored; all are the driver's.
     features = {"driver": (MANY - FEW) * 1280 * 2 / 1e6, "worker": 0}
     for who, more in features.items():
-        what = f"peak memory of the {who}, {MANY:,} images / {FEW:,}{' and the features of the others' * (more > 0)}"
+        what = f"peak memory of the {who}, {MANY:,} images / {FEW:,}" + " and the others' features" * (more > 0)
         yield Row(what, many[who], few[who] + more, "MB", (few[who] + more) / many[who], MEMORY_AIM)
 
 

@@ -121,17 +121,17 @@ def calibrate(body, backbone):
         # MXNet does not return a variable such as "data" itself.
         return mx.sym.identity(symbol.get_internals()[name])
 
-    lowest = [mx.sym.min(value(name), axis=None) for name in outputs]
-    highest = [mx.sym.max(value(name), axis=None) for name in outputs]
-    means = [mx.sym.mean(value(layer.input), axis=(0, 2, 3)) for layer in layers]
-    run = _block(mx.sym.Group(lowest + highest + means), params, mx.cpu())
-    found = [[x.asnumpy() for x in run(mx.nd.array(lay(batch)))] for batch in pixels.reshape(-1, *shape)]
-    found = [np.array(batches, dtype=np.float64) for batches in zip(*found)]
-    ranges = {name: [low.min(), high.max()] for name, low, high in zip(outputs, found, found[len(outputs) :])}
-    corrections = {
-        layer.bias: [float(f"{x:.4g}") for x in quantize.correction(params[layer.weight].asnumpy(), its.mean(axis=0))]
-        for layer, its in zip(layers, found[2 * len(outputs) :])
-    }
+    asked = [op(value(name), axis=None) for name in outputs for op in (mx.sym.min, mx.sym.max)]
+    asked += [mx.sym.mean(value(layer.input), axis=(0, 2, 3)) for layer in layers]
+    run = _block(mx.sym.Group(asked), params, mx.cpu())
+    answers = [[x.asnumpy() for x in run(mx.nd.array(lay(batch)))] for batch in pixels.reshape(-1, *shape)]
+    # What was asked, in that order, each with an answer for every batch.
+    found = (np.array(each, dtype=np.float64) for each in zip(*answers))
+    ranges = {name: [next(found).min(), next(found).max()] for name in outputs}
+    corrections = {}
+    for layer in layers:
+        correction = quantize.correction(params[layer.weight].asnumpy(), next(found).mean(axis=0))
+        corrections[layer.bias] = [float(f"{x:.4g}") for x in correction]
     return {"ranges": ranges, "corrections": corrections}
 
 
