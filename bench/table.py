@@ -21,6 +21,17 @@ class Row(NamedTuple):
         return f"{self.what:62} {self.ours:9.4g} {self.theirs:9.4g} {self.unit:9} {self.ratio:7.3f}{met}"
 
 
+def memory_row(who, counts, peaks, dim):
+    """The row on the peak memory (MB) of ``who`` with few and with many images.
+
+    counts, peaks: (with few, with many). dim: how many float16 numbers of every image ``who`` holds.
+    """
+    (few, many), (low, high) = counts, peaks
+    allowed = low + (many - few) * dim * 2 / 1e6
+    what = f"peak memory of {who}, {many:,} images / {few:,}" + " and the others' features" * (dim > 0)
+    return Row(what, high, allowed, "MB", allowed / high, MEMORY_AIM)
+
+
 def markdown(rows):
     """The table in Markdown."""
     lines = ["| | headstart | other | | ratio | aim |", "|---|---:|---:|---|---:|---:|"]

@@ -18,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.reuse import workspace
-from bench.table import MEMORY_AIM, Row
+from bench.reuse import DIM, workspace
+from bench.table import Row, memory_row
 from stages import head, lists, params, records, train
 from stages.mx import mx
-from stages.paths import FEATURES, WEIGHTS, write_json
+from stages.paths import FEATURES, write_json
 
 IMAGES, CLASSES, EPOCHS = 1024, 257, 3
 AIM, SAME_LOSS = 8.0, 1e-4
 # Images for the memory, features of Lite0; both fill more than the two blocks that are in the works at a time.
-FEW, MANY, DIM = 4096, 40960, 1280
+FEW, MANY = 4096, 40960
 
 
 def article(network, features, labels, settings):
@@ -94,30 +94,20 @@ def train_alone(count):
 
 def rows(folder):
     """Yields the rows of the table; ``folder`` holds ``vgg16.params`` (see ``forward.prepare``)."""
-    few, many, features = peak(FEW), peak(MANY), (MANY - FEW) * DIM * 2 / 1e6
-    what = f"peak memory of train, {MANY:,} images / {FEW:,} and the others' features"
-    yield Row(what, many, few + features, "MB", (few + features) / many, MEMORY_AIM)
+    yield memory_row("train", (FEW, MANY), map(peak, (FEW, MANY)), DIM)
     settings = params.load().train.model_copy(
         update={"optimizer": "adam", "lr": 0.001, "batch_size": 32, "dropout": 0.0, "epochs": EPOCHS}
     )
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as place:
-        os.chdir(place)
-        try:
-            WEIGHTS.mkdir(parents=True)
-            (WEIGHTS / "weights.params").symlink_to(Path(folder, "vgg16.params").resolve())
-            write_json(WEIGHTS / "weights.json", {"backbone": "vgg16"})
-            random = np.random.default_rng(0)
-            labels = random.integers(0, CLASSES, IMAGES)
-            # As ReLU and pooling leave it: about half of it zero.
-            maps = random.standard_normal((IMAGES, 25088), np.float32).clip(0)
-            heads = {cut: head.build("vgg16", cut, CLASSES, 0.0, "last", [mx.cpu()]) for cut in ("conv", "fc6")}
-            dense = heads["conv"].frozen[0]
-            fc6 = np.concatenate([dense(mx.nd.array(part)).asnumpy() for part in np.array_split(maps, 8)])
-            slow, slow_seconds = article(heads["conv"], maps, labels, settings)
-            fast, fast_seconds = headstart(heads["fc6"], fc6, labels, settings)
-        finally:
-            os.chdir(before)
+    with workspace([], "vgg16", Path(folder, "vgg16.params").resolve()):
+        random = np.random.default_rng(0)
+        labels = random.integers(0, CLASSES, IMAGES)
+        # As ReLU and pooling leave it: about half of it zero.
+        maps = random.standard_normal((IMAGES, 25088), np.float32).clip(0)
+        heads = {cut: head.build("vgg16", cut, CLASSES, 0.0, "last", [mx.cpu()]) for cut in ("conv", "fc6")}
+        dense = heads["conv"].frozen[0]
+        fc6 = np.concatenate([dense(mx.nd.array(part)).asnumpy() for part in np.array_split(maps, 8)])
+        slow, slow_seconds = article(heads["conv"], maps, labels, settings)
+        fast, fast_seconds = headstart(heads["fc6"], fc6, labels, settings)
     if not np.allclose(slow, fast, atol=SAME_LOSS, rtol=0):
         raise AssertionError(f"the losses differ: {slow} and {fast}")
     # The first epoch also compiles.

@@ -19,8 +19,8 @@ import psutil
 import yaml
 
 from bench import forward
-from bench.reuse import run, workspace
-from bench.table import MEMORY_AIM, Row
+from bench.reuse import DIM, run, workspace
+from bench.table import Row, memory_row
 from stages import params
 from stages.cache import VARIABLE
 from tests.pictures import encoded, photo
@@ -94,11 +94,8 @@ def rows(folder):
         (Path(small) / "photos/0.jpg").write_bytes(encoded(photo(0, SMALL), "JPEG"))
         (Path(small) / "efficientnet_lite0.params").symlink_to(folder / "efficientnet_lite0.params")
         few, many = (measured("efficientnet_lite0", count, small, workers=1) for count in (FEW, MANY))
-    # The features of the others, as they are stored; all are the driver's.
-    features = {"driver": (MANY - FEW) * 1280 * 2 / 1e6, "worker": 0}
-    for who, more in features.items():
-        what = f"peak memory of the {who}, {MANY:,} images / {FEW:,}" + " and the others' features" * (more > 0)
-        yield Row(what, many[who], few[who] + more, "MB", (few[who] + more) / many[who], MEMORY_AIM)
+    for who, dim in {"driver": DIM, "worker": 0}.items():
+        yield memory_row(f"the {who}", (FEW, MANY), (few[who], many[who]), dim)
 
 
 def main():
