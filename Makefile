@@ -69,7 +69,7 @@ $(installed): $(files)
 	  echo "error: $$found cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
 	  exit 1; }
 	@.venv/bin/pip install --quiet --disable-pip-version-check -r $(requirements)
-	@$(activated) python -m stages.mx
+	@$(activated) python -m stages.backend.mx
 	@touch $@
 
 .venv/installed-requirements-%.txt: requirements-%.txt $(installed)

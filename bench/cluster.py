@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.reuse import workspace
-from stages import features, params, paths
-from stages.cache import VARIABLE
+from stages.common import layout, params
+from stages.features import compute as features
+from stages.features.store import VARIABLE
 from tests.pictures import encoded, photo
 
 ROUNDS, WAITING, TIMED = 9, 8, 6
@@ -81,7 +82,7 @@ def forward(engine):
     """The results of photos without end through the network: a generator that yields the number of images in each."""
     given = params.load()
     runtime = given.runtime.model_copy(update={"engine": engine, "ray_address": "local", "devices": "cpu"})
-    files = sorted(map(str, (paths.IMAGES / "class").iterdir()))
+    files = sorted(map(str, (layout.IMAGES / "class").iterdir()))
     digests = [features.read(path)[1] for path in files]
     rows = {digest: [row] for row, digest in enumerate(digests)}
     recipe = features.recipe(given.backbone.cut, given.featurize)

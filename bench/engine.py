@@ -22,8 +22,8 @@ BATCH = 16
 
 def headstart(network, precision, threads, folder):
     from bench import forward
-    from stages import inference
-    from stages.backbones import BACKBONES
+    from stages.backbones.catalogue import BACKBONES
+    from stages.inference import compile as inference
 
     body = forward.body(network, folder)
     calibration = None

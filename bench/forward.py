@@ -21,9 +21,14 @@ import numpy as np
 
 from bench.engine import BATCH
 from bench.table import Row
-from stages import checkpoint, export, inference, networks, preprocess, quantize, weights
-from stages.backbones import BACKBONES
-from stages.mx import mx
+from stages import export, weights
+from stages.backbones import checkpoint
+from stages.backbones import zoo as networks
+from stages.backbones.catalogue import BACKBONES
+from stages.backend.mx import mx
+from stages.dataset.decode import decode
+from stages.inference import compile as inference
+from stages.inference import pixels, quantize
 from tests.pictures import encoded, photo
 
 CORES = joblib.cpu_count(only_physical_cores=True)
@@ -67,9 +72,9 @@ def prepare(folder):
         (folder / "photos" / f"{number:03}.jpg").write_bytes(data)
     for name in ("efficientnet_lite0", "vgg16"):
         backbone = BACKBONES[name]
-        decoded = [preprocess.pixels(preprocess.decode(data, name), backbone, "crop") for data in files]
-        np.save(folder / f"{name}.npy", preprocess.normalise(np.stack(decoded), backbone))
-        np.save(folder / f"{name}.calibration.npy", preprocess.normalise(quantize.images(backbone.size), backbone))
+        decoded = [pixels.pixels(decode(data, name), backbone, "crop") for data in files]
+        np.save(folder / f"{name}.npy", pixels.normalise(np.stack(decoded), backbone))
+        np.save(folder / f"{name}.calibration.npy", pixels.normalise(quantize.images(backbone.size), backbone))
         (folder / f"{name}.json").write_text(json.dumps(asdict(backbone)))
         write_weights(name, folder)
         its = body(name, folder)

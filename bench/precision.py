@@ -15,8 +15,9 @@ import yaml
 from PIL import Image
 
 from bench.table import Row
-from stages import evaluate, featurize, images, params, paths, split, train, weights
-from stages.cache import VARIABLE
+from stages import evaluate, featurize, images, split, train, weights
+from stages.common import files, layout, params
+from stages.features.store import VARIABLE
 
 PICTURES = ("astronaut", "brick", "camera", "cat", "coffee", "coins", "grass", "gravel", "hubble_deep_field",
             "immunohistochemistry", "moon", "page", "retina", "rocket", "text")  # fmt: skip
@@ -61,7 +62,7 @@ def accuracies(dataset):
                 for stage in (*stages, weights, featurize, train, evaluate):
                     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                         stage.main()
-                found[precision] = paths.read_json(paths.METRICS / "test.json")["top1"]
+                found[precision] = files.read_json(layout.METRICS / "test.json")["top1"]
         finally:
             os.chdir(before)
     return found

@@ -15,8 +15,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from stages import features, featurize, lists, params, paths, weights
-from stages.cache import VARIABLE, FeatureCache
+from stages import featurize, weights
+from stages.common import files, layout, params
+from stages.dataset import lists
+from stages.features import compute as features
+from stages.features.store import VARIABLE, FeatureCache
 from tests.pictures import encoded, photo
 
 ROUNDS = 5
@@ -38,18 +41,18 @@ def workspace(files, network="efficientnet_lite0", weights_file=None):
             if weights_file is None:
                 weights.main()
             else:
-                paths.WEIGHTS.mkdir(parents=True)
-                (paths.WEIGHTS / "weights.params").symlink_to(weights_file)
-                paths.write_json(paths.WEIGHTS / "weights.json", {"backbone": network})
-            (paths.IMAGES / "class").mkdir(parents=True)
+                layout.WEIGHTS.mkdir(parents=True)
+                (layout.WEIGHTS / "weights.params").symlink_to(weights_file)
+                files.write_json(layout.WEIGHTS / "weights.json", {"backbone": network})
+            (layout.IMAGES / "class").mkdir(parents=True)
             rows = []
             for i, data in enumerate(files):
                 rows.append(lists.Row(i, 0, f"class/{i:05}"))
-                (paths.IMAGES / rows[i].path).write_bytes(data)
-            paths.SPLIT.mkdir()
-            for subset in paths.SUBSETS:
-                lists.write(paths.SPLIT / f"{subset}.lst", rows if subset == "train" else [])
-            paths.write_text(paths.CLASSES, "class\n")
+                (layout.IMAGES / rows[i].path).write_bytes(data)
+            layout.SPLIT.mkdir()
+            for subset in layout.SUBSETS:
+                lists.write(layout.SPLIT / f"{subset}.lst", rows if subset == "train" else [])
+            files.write_text(layout.CLASSES, "class\n")
             yield Path(folder)
         finally:
             os.chdir(before)
@@ -60,7 +63,7 @@ def run(cache):
     os.environ[VARIABLE] = str(cache)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         featurize.main()
-    return paths.read_json(paths.METRICS / "featurize.json")
+    return files.read_json(layout.METRICS / "featurize.json")
 
 
 def warm():
@@ -72,7 +75,7 @@ def warm():
         fingerprint = features.fingerprint(features.recipe(given.backbone.cut, given.featurize))
         cache = FeatureCache(folder / "cache", "auto", fingerprint, "bench")
         for start in range(0, WARM, 250):
-            digests = [features.read(paths.IMAGES / f"class/{i:05}")[1] for i in range(start, start + 250)]
+            digests = [features.read(layout.IMAGES / f"class/{i:05}")[1] for i in range(start, start + 250)]
             cache.put(digests, rng.random((250, DIM), dtype=np.float32))
         cache.close()
         results = [run(folder / "cache") for _ in range(ROUNDS)]

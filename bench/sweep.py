@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.progress import progress
+from stages.common.progress import progress
 from tests.conftest import clone
 
 RATES = ["0.1", "0.03", "0.02", "0.003", "0.001"]

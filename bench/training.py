@@ -20,9 +20,14 @@ import numpy as np
 
 from bench.reuse import DIM, workspace
 from bench.table import Row, memory_row
-from stages import head, lists, params, records, train
-from stages.mx import mx
-from stages.paths import FEATURES, write_json
+from stages import train
+from stages.backend.mx import mx
+from stages.classifier import head
+from stages.common import params
+from stages.common.files import write_json
+from stages.common.layout import FEATURES
+from stages.dataset import lists
+from stages.features import records
 
 IMAGES, CLASSES, EPOCHS = 1024, 257, 3
 AIM, SAME_LOSS = 8.0, 1e-4

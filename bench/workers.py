@@ -21,8 +21,8 @@ import yaml
 from bench import forward
 from bench.reuse import DIM, run, workspace
 from bench.table import Row, memory_row
-from stages import params
-from stages.cache import VARIABLE
+from stages.common import params
+from stages.features.store import VARIABLE
 from tests.pictures import encoded, photo
 
 ROUNDS = 3

@@ -4,11 +4,17 @@ import csv
 
 import numpy as np
 
-from stages import devices, head, lists, params, records, report
-from stages.errors import InputError
-from stages.paths import CURVES, IMAGES, METRICS, SPLIT, WEIGHTS, read_json, replacing, write_json
-from stages.preprocess import decode
-from stages.scores import per_class_accuracy, score, softmax
+from stages.backend import devices
+from stages.classifier import head
+from stages.classifier.scores import per_class_accuracy, score, softmax
+from stages.common import params
+from stages.common.errors import InputError
+from stages.common.files import read_json, replacing, write_json
+from stages.common.layout import CURVES, IMAGES, METRICS, SPLIT, WEIGHTS
+from stages.dataset import lists
+from stages.dataset.decode import decode
+from stages.features import records
+from stages.report import page as report
 
 
 def main():

@@ -14,12 +14,17 @@ from string import Template
 
 import numpy as np
 
-from stages import classifier, inference, lists, networks, params
-from stages.backbones import BACKBONES
-from stages.errors import InputError
-from stages.graph import rewrite
-from stages.mx import mx
-from stages.paths import METRICS, WEIGHTS, read_json, replacing, write_text
+from stages.backbones import zoo as networks
+from stages.backbones.catalogue import BACKBONES
+from stages.backend.mx import mx
+from stages.classifier import trained as classifier
+from stages.common import params
+from stages.common.errors import InputError
+from stages.common.files import read_json, replacing, write_text
+from stages.common.layout import METRICS, WEIGHTS
+from stages.dataset import lists
+from stages.inference import compile as inference
+from stages.inference.rewrite import rewrite
 
 FOLDER = Path("data/export")
 SYMBOL, PARAMS, ONNX, LABELS, CARD = FILES = (

@@ -4,8 +4,12 @@ import time
 
 import numpy as np
 
-from stages import features, lists, params, records
-from stages.paths import FEATURES, IMAGES, METRICS, SUBSETS, mapped_array, write_json
+from stages.common import params
+from stages.common.files import mapped_array, write_json
+from stages.common.layout import FEATURES, IMAGES, METRICS, SUBSETS
+from stages.dataset import lists
+from stages.features import compute as features
+from stages.features import records
 
 
 def main():

@@ -11,11 +11,13 @@ import numpy as np
 import platformdirs
 from PIL import Image
 
-from stages import caltech256, params
-from stages.errors import InputError
-from stages.paths import CLASSES, IMAGES, replacing, write_text
-from stages.preprocess import decode
-from stages.progress import progress
+from stages.common import params
+from stages.common.errors import InputError
+from stages.common.files import replacing, write_text
+from stages.common.layout import CLASSES, IMAGES
+from stages.common.progress import progress
+from stages.dataset.decode import decode
+from stages.dataset.sources import caltech256
 
 
 def main():

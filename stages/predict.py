@@ -12,9 +12,12 @@ from itertools import islice
 
 import numpy as np
 
-from stages import classifier, devices, features, params
-from stages.errors import InputError
-from stages.scores import softmax
+from stages.backend import devices
+from stages.classifier import trained as classifier
+from stages.classifier.scores import softmax
+from stages.common import params
+from stages.common.errors import InputError
+from stages.features import compute as features
 
 # Images whose features are in memory at a time. Each such block starts its own workers, which takes some seconds.
 BLOCK = 8192

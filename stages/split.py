@@ -3,9 +3,11 @@
 import hashlib
 from collections import Counter, defaultdict
 
-from stages import lists, params
-from stages.errors import InputError
-from stages.paths import IMAGES, SPLIT, SUBSETS, replacing
+from stages.common import params
+from stages.common.errors import InputError
+from stages.common.files import replacing
+from stages.common.layout import IMAGES, SPLIT, SUBSETS
+from stages.dataset import lists
 
 
 def main():

@@ -5,11 +5,15 @@ import time
 import numpy as np
 from dvclive import Live
 
-from stages import devices, head, params, records
-from stages.errors import InputError
-from stages.mx import mx
-from stages.paths import CURVES, METRICS, read_json, write_json
-from stages.scores import score
+from stages.backend import devices
+from stages.backend.mx import mx
+from stages.classifier import head
+from stages.classifier.scores import score
+from stages.common import params
+from stages.common.errors import InputError
+from stages.common.files import read_json, write_json
+from stages.common.layout import CURVES, METRICS
+from stages.features import records
 
 # MXNet's default for its accelerated gradient is no momentum, which is nothing but sgd.
 OPTIONS = {"nag": {"momentum": 0.9}}

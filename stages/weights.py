@@ -8,12 +8,16 @@ import importlib
 import zipfile
 from pathlib import Path
 
-from stages import checkpoint, inference, networks, params
-from stages.backbones import BACKBONES
-from stages.efficientnet_lite import SIZES
-from stages.errors import InputError
-from stages.mx import mx
-from stages.paths import WEIGHTS, replacing, write_json
+from stages.backbones import checkpoint
+from stages.backbones import zoo as networks
+from stages.backbones.catalogue import BACKBONES
+from stages.backbones.efficientnet_lite import SIZES
+from stages.backend.mx import mx
+from stages.common import params
+from stages.common.errors import InputError
+from stages.common.files import replacing, write_json
+from stages.common.layout import WEIGHTS
+from stages.inference import compile as inference
 
 
 def main():

@@ -48,7 +48,7 @@ def main():
     print("missing:", ", ".join(missing))
     assert missing == [DRIVER], "only the driver may be missing"
 
-    code, _, error = run(sys.executable, "-m", "stages.mx")
+    code, _, error = run(sys.executable, "-m", "stages.backend.mx")
     print("without a driver:", error.strip())
     assert code == 1
     assert error.startswith("error: this is the GPU build of MXNet and there is no NVIDIA driver")
@@ -56,7 +56,7 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         print("functions in the stand-in for the driver:", stand_in(Path(folder)))
-        program = "from stages.mx import mx; print(mx.context.num_gpus(), mx.nd.ones((2, 2)).sum().asscalar())"
+        program = "from stages.backend.mx import mx; print(mx.context.num_gpus(), mx.nd.ones((2, 2)).sum().asscalar())"
         code, printed, error = run(sys.executable, "-c", program, LD_LIBRARY_PATH=folder)
     print("with a stand-in:", printed.strip(), error.strip())
     assert (code, printed.split()) == (0, ["0", "4.0"])

@@ -31,8 +31,8 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def weights_file(tmp_path_factory):
     """A Gluon parameter file of a small backbone with random weights."""
-    from stages import networks
-    from stages.mx import mx
+    from stages.backbones import zoo as networks
+    from stages.backend.mx import mx
 
     mx.random.seed(7)
     np.random.seed(7)
@@ -70,8 +70,8 @@ def workspace(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def vgg_file(tmp_path_factory):
     """A Gluon parameter file of ``narrow_vgg`` with random weights."""
-    from stages import checkpoint
-    from stages.mx import mx
+    from stages.backbones import checkpoint
+    from stages.backend.mx import mx
 
     rng = np.random.default_rng(11)
     arrays = {}
@@ -85,7 +85,7 @@ def vgg_file(tmp_path_factory):
 
 def narrow_vgg():
     """The zoo's VGG with one convolution per block, two channels wide, with 20 outputs; fc6 and fc7 as wide as ever."""
-    from stages.mx import mx
+    from stages.backend.mx import mx
 
     return mx.gluon.model_zoo.vision.VGG([1] * 5, [2] * 5, classes=20)
 
@@ -93,7 +93,7 @@ def narrow_vgg():
 @pytest.fixture
 def vgg(workspace, vgg_file, monkeypatch):
     """In a folder of its own with weights: ``vgg16`` is ``narrow_vgg`` there. Returns the network, with its weights."""
-    from stages import networks
+    from stages.backbones import zoo as networks
 
     monkeypatch.setattr(networks, "build", lambda name: narrow_vgg())
     workspace("vgg16", vgg_file)

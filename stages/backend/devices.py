@@ -1,0 +1,66 @@
+"""What the work can be spread over: names such as "cpu(1)" and "gpu(0)", one per worker."""
+
+import contextlib
+import ctypes
+
+import joblib
+
+from stages.backend.mx import mx
+from stages.common.errors import InputError
+
+# The compute capabilities that mxnet-cu112 was compiled for: Maxwell to Ada. It holds no PTX for later ones.
+OLDEST, NEWEST = (5, 0), (8, 9)
+
+
+def resolve(devices, workers):
+    """Names the device of every worker.
+
+    devices: "auto" (the GPUs, or the CPU where there is none), "cpu", "gpu" or a list of GPU numbers.
+    workers: how many; "auto" is one per physical core that this process may use, or one per GPU.
+    Raises InputError for GPUs that are not there or that MXNet has no code for.
+    """
+    gpus = mx.context.num_gpus()
+    if devices == "cpu" or (devices == "auto" and not gpus):
+        count = joblib.cpu_count(only_physical_cores=True) if workers == "auto" else workers
+        return [f"cpu({i})" for i in range(count)]
+    numbers = list(range(gpus)) if devices in ("auto", "gpu") else devices
+    if not numbers or max(numbers) >= gpus:
+        wanted = "a GPU" if devices == "gpu" else f"GPU {max(numbers)}"
+        raise InputError(f"runtime.devices asks for {wanted} and MXNet sees {gpus}: set it to auto or cpu")
+    for number in numbers:
+        capability = compute_capability(number)
+        if not OLDEST <= capability <= NEWEST:
+            its, oldest, newest = (".".join(map(str, version)) for version in (capability, OLDEST, NEWEST))
+            raise InputError(
+                f"GPU {number} has compute capability {its} and MXNet for CUDA 11.2 runs on {oldest} to {newest}: "
+                "leave it out of runtime.devices, or set that to cpu"
+            )
+    return [f"gpu({i})" for i in (numbers if workers == "auto" else (numbers * workers)[:workers])]
+
+
+def context(device):
+    """The MXNet context of a device name."""
+    kind, number = device.rstrip(")").split("(")
+    return mx.Context(kind, int(number))
+
+
+def compute_capability(number):
+    """The compute capability of a GPU, such as (8, 6)."""
+    runtime = ctypes.CDLL("libcudart.so.11.0")
+    values = []
+    for attribute in (75, 76):  # cudaDevAttrComputeCapabilityMajor and Minor
+        value = ctypes.c_int()
+        runtime.cudaDeviceGetAttribute(ctypes.byref(value), attribute, number)
+        values.append(value.value)
+    return tuple(values)
+
+
+@contextlib.contextmanager
+def memory_of(device, setting):
+    """Turns MXNet's error that ``device`` is out of memory into an InputError that names the ``setting`` to lower."""
+    try:
+        yield
+    except mx.base.MXNetError as error:
+        if "out of memory" not in str(error):
+            raise
+        raise InputError(f"{device} is out of memory: lower {setting}") from None

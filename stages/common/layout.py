@@ -1,0 +1,14 @@
+"""Where everything is, relative to the root of the repository."""
+
+from pathlib import Path
+
+IMAGES = Path("data/images")
+CLASSES = Path("data/classes.txt")
+WEIGHTS = Path("data/weights")
+SPLIT = Path("data/split")
+FEATURES = Path("data/features")
+MODEL = Path("data/model")
+METRICS = Path("metrics")
+CURVES = METRICS / "curves"
+
+SUBSETS = ("train", "valid", "test")

@@ -1,0 +1,218 @@
+"""params.yaml as one typed model, checked whole whenever a stage starts."""
+
+import contextlib
+import difflib
+import math
+import re
+from typing import Annotated, Literal, Optional, Union
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from stages.backbones.catalogue import BACKBONES, CUTS
+from stages.common.errors import InputError
+
+FILE = "params.yaml"
+
+
+def _number(value):
+    # YAML 1.1 reads 1e-3 (no dot) as text, and DVC writes it so.
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise PydanticCustomError("number", "must be a number")
+    return value
+
+
+def _off(value):
+    # YAML 1.1 reads off as false.
+    return "off" if value is False else value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Fraction = Annotated[Number, Field(gt=0, lt=1)]
+Seed = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+Count = Annotated[StrictInt, Field(ge=1)]
+Text = Annotated[StrictStr, Field(min_length=1)]
+
+# What pydantic says in terms of Python.
+_MESSAGES = {
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "list_type": "must be a list",
+    "model_type": "must be keys with values",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text",
+    "too_short": "must not be empty",
+}
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(Section):
+    name: Literal["digits", "folder", "caltech256"]
+    path: Text
+    clutter: StrictBool
+    on_bad_image: Literal["fail", "skip"]
+
+
+class BackboneSection(Section):
+    name: StrictStr
+    weights: Literal["pretrained", "file"]
+    path: Text
+    cut: Literal[CUTS]
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name):
+        if name not in BACKBONES:
+            near = difflib.get_close_matches(name, BACKBONES, n=3) or sorted(BACKBONES)
+            raise ValueError(f"there is no backbone {name!r}; there is {', '.join(near)}")
+        return name
+
+    @model_validator(mode="after")
+    def _can_cut(self):
+        cuts = BACKBONES[self.name].cuts
+        if self.cut not in ("auto", *cuts):
+            raise ValueError(f"cut of {self.name} must be auto or {' or '.join(cuts)} (got {self.cut!r})")
+        return self
+
+
+class Split(Section):
+    train: Fraction
+    valid: Fraction
+    test: Fraction
+    train_per_class: Optional[Count]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _whole(self):
+        total = self.train + self.valid + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, valid and test must add up to 1 (they add up to {total:g})")
+        return self
+
+
+class Featurize(Section):
+    resize: Literal["crop", "squash"]
+    precision: Literal["float32", "bfloat16", "int8", "float16"]
+    dtype: Literal["float16", "float32"]
+
+
+class Train(Section):
+    optimizer: Literal["adam", "sgd", "nag", "rmsprop", "adagrad"]
+    lr: Annotated[Number, Field(gt=0)]
+    epochs: Count
+    batch_size: Count
+    dropout: Annotated[Number, Field(ge=0, lt=1)]
+    weight_decay: Annotated[Number, Field(ge=0)]
+    trainable: Literal["last", "all"]
+    seed: Seed
+
+
+class Runtime(Section):
+    devices: Union[
+        Literal["auto", "cpu", "gpu"], Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1)]
+    ]
+    workers: Union[Literal["auto"], Count]
+    batch_size: Annotated[StrictInt, Field(ge=1, le=1024)]
+    cache: Annotated[Text, BeforeValidator(_off)]
+    cache_gb: Union[Literal["auto"], Annotated[Number, Field(gt=0)]]
+    engine: Literal["local", "ray"]
+    ray_address: Text
+
+    @field_validator("ray_address")
+    @classmethod
+    def _address(cls, address):
+        if not re.fullmatch(r"auto|local|(ray://)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", address):
+            raise ValueError(f"must be auto, local, host:port or ray://host:port (got {address!r})")
+        return address
+
+    @model_validator(mode="after")
+    def _anywhere(self):
+        if self.engine == "ray" and isinstance(self.devices, list):
+            raise ValueError("engine ray hands the GPUs out itself: set devices to gpu, and workers to how many")
+        return self
+
+
+class Params(Section):
+    dataset: Dataset
+    backbone: BackboneSection
+    split: Split
+    featurize: Featurize
+    train: Train
+    runtime: Runtime
+
+
+def load(path=FILE):
+    """Reads and checks ``path``; returns a :class:`Params`.
+
+    Raises InputError with one sentence that names the first key that is wrong, and how many others are.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.safe_load(file)
+    except FileNotFoundError:
+        raise InputError(f"there is no {path} here: run this from the root of the repository") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{path} is not valid YAML{place}: {what}") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_sentence(path, error.errors())) from None
+
+
+def _sentence(path, errors):
+    first = errors[0]
+    # pydantic adds the branch of a Union to the place; keep the keys of the file only.
+    keys = [
+        str(part) for part in first["loc"] if not str(part).startswith(("literal", "list[", "constrained", "function"))
+    ]
+    key = ".".join(keys[:2]) or "the file"
+    if first["type"] == "extra_forbidden":
+        known = _fields(keys[:-1])
+        near = difflib.get_close_matches(keys[-1], known, n=1)
+        what = f"no such key; did you mean {near[0]}?" if near else f"no such key; there is {', '.join(known)}"
+    elif first["type"] == "missing":
+        what = "is missing"
+    elif first["type"] == "value_error":
+        what = str(first["ctx"]["error"])
+    else:
+        wanted = dict.fromkeys(_message(e) for e in errors if _same_key(e["loc"], first["loc"]))
+        what = f"{'; or '.join(wanted)} (got {first['input']!r})"
+    others = len({tuple(e["loc"][:2]) for e in errors}) - 1
+    more = f" (and {others} more key{'s' if others > 1 else ''} to mend)" if others else ""
+    return f"{path}: {key}: {what}{more}"
+
+
+def _message(error):
+    return _MESSAGES.get(error["type"]) or error["msg"].replace("Input should be", "must be")
+
+
+def _same_key(a, b):
+    return a[:2] == b[:2]
+
+
+def _fields(keys):
+    model = Params
+    for key in keys:
+        model = model.model_fields[key].annotation
+    return list(model.model_fields)

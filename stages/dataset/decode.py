@@ -1,0 +1,69 @@
+"""From the bytes of an image file to an upright RGB image."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from stages.common.errors import InputError
+
+# Raised whenever the same file would give another image than before.
+VERSION = 2
+
+# By EXIF orientation; 1 is upright.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow refuses an image of more than twice this many pixels as a decompression bomb; below that it only warns.
+MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def decode(data, name, least=None):
+    """Decodes the image file ``data`` (bytes) into an RGB Pillow image, upright, first frame only.
+
+    Transparency is laid over white; 16-bit grey keeps its high byte. ``name`` is for messages. least: a JPEG may
+    be decoded at a smaller scale if its sides keep so many pixels (see :func:`least_side`).
+    Raises InputError for what is not an image, cut short, or larger than ``MAX_PIXELS``.
+    """
+    if not data:
+        raise InputError(f"{name} is empty (0 bytes)")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if least is not None and image.format in ("JPEG", "MPO"):
+                image.draft("RGB", (least, least))
+            image.load()
+            return _rgb(_upright(image))
+    except UnidentifiedImageError:
+        raise InputError(f"{name} is not an image of a kind that can be read") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{name} has more than {MAX_PIXELS:,} pixels: refused as a decompression bomb") from None
+    except Exception as error:
+        # On damaged files Pillow's decoders raise whatever they stumble over, struct.error and RuntimeError included.
+        raise InputError(f"{name} is damaged or cut short ({error})") from None
+
+
+def _upright(image):
+    # ImageOps.exif_transpose also writes the EXIF block anew, and fails where any entry of it is odd.
+    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    return image if turn is None else image.transpose(turn)
+
+
+def _rgb(image):
+    if image.mode.startswith("I"):
+        # Pillow's own conversion clips 16-bit values at 255.
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    # Converting RGB would copy it.
+    return image if image.mode == "RGB" else image.convert("RGB")

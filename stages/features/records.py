@@ -1,0 +1,86 @@
+"""Features as MXNet's indexed RecordIO: ``<subset>.rec`` and ``<subset>.idx``, readable without headstart.
+
+A record is ``IRHeader(flag=0, label=<class>, id=<index>, id2=<first 8 bytes of the image's SHA-256, big-endian>)``
+and the feature vector: little-endian, shape (dim,), the dtype that ``features.json`` names.
+"""
+
+import os
+import struct
+
+import numpy as np
+import psutil
+
+from stages.backend.mx import mx
+from stages.common.errors import InputError
+from stages.common.files import mapped_array, read_json, replacing
+from stages.common.layout import FEATURES
+
+ABOUT = FEATURES / "features.json"
+MEMORY_SHARE = 0.25
+
+
+def write(subset, records):
+    """Writes ``data/features/<subset>.rec`` and ``.idx``.
+
+    records: iterable of (list row, SHA-256 digest of the image as bytes, feature vector), in row order.
+    Both files appear only when whole.
+    """
+    rec_path, idx_path = (FEATURES / f"{subset}.{kind}" for kind in ("rec", "idx"))
+    with replacing(idx_path) as idx, replacing(rec_path) as rec:
+        file = mx.recordio.MXIndexedRecordIO(str(idx), str(rec), "w")
+        try:
+            for row, digest, feature in records:
+                header = mx.recordio.IRHeader(0, row.label, row.index, int.from_bytes(digest[:8], "big"))
+                file.write_idx(row.index, mx.recordio.pack(header, feature.tobytes()))
+            size = file.tell()
+            file.close()
+            # MXNet does not notice a disk that fills up while it closes the file.
+            whole = os.path.getsize(rec) == size
+        except mx.base.MXNetError:
+            whole = False
+        if not whole:
+            raise InputError(f"{rec_path} could not be written whole: is the disk full?")
+
+
+def read(subset):
+    """Reads a subset's records: returns features (n, dim) of the stored dtype, labels (n,) int64, in row order.
+
+    Features that would take more than ``MEMORY_SHARE`` of the free memory stay on disk, mapped.
+    Raises InputError where the files do not fit together.
+    """
+    about = read_json(ABOUT)
+    dtype, dim = np.dtype(about["dtype"]).newbyteorder("<"), about["dim"]
+    rec_path, idx_path = (FEATURES / f"{subset}.{kind}" for kind in ("rec", "idx"))
+    with open(idx_path, "rb") as lines:
+        count = sum(1 for _ in lines)
+    large = count * dim * dtype.itemsize > MEMORY_SHARE * psutil.virtual_memory().available
+    features = mapped_array(dtype, (count, dim), FEATURES) if large else np.empty((count, dim), dtype)
+    labels = np.empty(count, np.int64)
+    found = 0
+    for header, payload in _unpacked(rec_path):
+        if len(payload) != dim * dtype.itemsize:
+            raise InputError(f"{rec_path}, record {found}: {len(payload)} bytes are not {dim} {dtype.name} numbers")
+        if found < count:
+            features[found] = np.frombuffer(payload, dtype)
+            labels[found] = int(header.label)
+        found += 1
+    if found != count:
+        raise InputError(f"{rec_path} holds {found} records, {idx_path.name} {count}: run `dvc repro -f featurize`")
+    return features, labels
+
+
+def _unpacked(path):
+    """Yields (IRHeader, payload) for every record of the file at ``path``."""
+    file = mx.recordio.MXRecordIO(str(path), "r")
+    row = 0
+    while True:
+        try:
+            record = file.read()
+            if record is None:
+                break
+            unpacked = mx.recordio.unpack(record)
+        except (mx.base.MXNetError, struct.error):
+            raise InputError(f"{path} is damaged at record {row}: run `dvc repro -f featurize`") from None
+        yield unpacked
+        row += 1
+    file.close()

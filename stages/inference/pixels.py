@@ -1,0 +1,53 @@
+"""From an RGB image to the pixels a backbone wants."""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+# Raised whenever the same image would give other pixels than before.
+VERSION = 2
+
+INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+# A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves its crop this many times as large as what it is resized to.
+# The pixels then differ from those of the whole image by less than 0.6 of 255 levels in the mean; a photo of 2,000
+# pixels takes half the time.
+GAP = 2
+
+
+def least_side(backbone):
+    """How many pixels the sides of an image must have for ``backbone``, more of which make no difference."""
+    return math.ceil(GAP * backbone.size / backbone.crop)
+
+
+def pixels(image, backbone, resize):
+    """Resizes an RGB image for ``backbone``; returns uint8 of shape (size, size, 3).
+
+    resize: "crop" takes the centre square that ``backbone.crop`` defines; "squash" takes the whole image and
+    gives up its aspect ratio. The crop is resized in one step: the same pixels as resizing the whole
+    image and then cropping, but for rounding.
+    """
+    width, height = image.size
+    box = (0, 0, width, height)
+    if resize == "crop":
+        side = backbone.crop * min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+    size = (backbone.size, backbone.size)
+    return np.asarray(image.resize(size, INTERPOLATION[backbone.interpolation], box=box))
+
+
+def normalise(batch, backbone, out=None):
+    """uint8 (n, size, size, 3) → float32 (n, 3, size, size), scaled to [0, 1], mean and std of ``backbone``.
+
+    out: where to write it, by default a new array.
+    """
+    scale = np.array([1 / (255 * s) for s in backbone.std], dtype=np.float32)
+    shift = np.array([-m / s for m, s in zip(backbone.mean, backbone.std)], dtype=np.float32)
+    pixels = np.empty((len(batch), 3, *batch.shape[1:3]), np.float32) if out is None else out
+    # Channel by channel: several times as fast as the whole at once and a transpose.
+    for channel in range(3):
+        np.multiply(batch[..., channel], scale[channel], out=pixels[:, channel])
+        pixels[:, channel] += shift[channel]
+    return pixels

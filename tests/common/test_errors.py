@@ -1,0 +1,113 @@
+"""What a user sees when a command fails. Each case is a process of its own, as commands are."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def run(program, folder):
+    """Runs the text of a program in ``folder``; returns (exit code, stderr)."""
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+def test_an_input_error_is_one_sentence(tmp_path):
+    code, printed = run(
+        "from stages.common.errors import InputError\nraise InputError('cat/a.jpg is empty (0 bytes)')", tmp_path
+    )
+    assert (code, printed) == (1, "error: cat/a.jpg is empty (0 bytes)\n")
+
+
+def test_so_is_one_that_came_of_another_error(tmp_path):
+    program = """
+from stages.common.errors import InputError
+try:
+    1 / 0
+except ZeroDivisionError as error:
+    raise InputError("no images") from error
+"""
+    assert run(program, tmp_path) == (1, "error: no images\n")
+
+
+def test_a_stage_without_params_says_so(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.split"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: there is no params.yaml here: run this from the root of the repository\n"
+
+
+def test_ctrl_c_is_one_sentence_and_fails(tmp_path):
+    program = "import stages.common.errors, time; print('ready'); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background lets them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    with process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, printed = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert printed == "interrupted: nothing half-written is kept; the same command starts again\n"
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    program = "import stages.common.errors; open('/dev/full', 'w', buffering=1).write('text\\n')"
+    code, printed = run(program, tmp_path)
+    assert code == 1
+    assert printed.startswith("error: cannot write: No space left on device; ")
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM"])
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path, number):
+    program = f"""
+import errno, os, stages.common.errors
+raise OSError(errno.{number}, os.strerror(errno.{number}), "data/features/train.rec.tmp")
+"""
+    code, printed = run(program, tmp_path)
+    assert code == 1
+    assert printed.startswith("error: cannot write data/features/train.rec.tmp: ")
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_rights_is_named(tmp_path):
+    (tmp_path / "metrics").mkdir(mode=0o500)
+    code, printed = run(
+        "import stages.common.errors\nfrom stages.common.files import write_text\nwrite_text('metrics/a', 'b')",
+        tmp_path,
+    )
+    assert code == 1
+    assert printed.startswith("error: cannot write metrics/a.tmp: Permission denied; ")
+
+
+@pytest.mark.parametrize(
+    ("program", "last"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("open('nothing')", "FileNotFoundError: [Errno 2] No such file or directory: 'nothing'"),
+        ("{}['dim']", "KeyError: 'dim'"),
+    ],
+)
+def test_what_is_our_own_mistake_keeps_its_traceback(tmp_path, program, last):
+    code, printed = run(f"import stages.common.errors\n{program}", tmp_path)
+    assert code == 1
+    assert printed.startswith("Traceback (most recent call last):")
+    assert printed.rstrip().endswith(last)
+
+
+def test_an_exit_stays_an_exit(tmp_path):
+    assert run("import stages.common.errors\nraise SystemExit(3)", tmp_path) == (3, "")

@@ -1,0 +1,370 @@
+"""From image files of every usual kind to pixels, and from pixels to the network's input."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from stages.backbones.catalogue import BACKBONES
+from stages.common.errors import InputError
+from stages.dataset.decode import decode
+from stages.inference.pixels import least_side, normalise, pixels
+from tests.pictures import encoded, photo
+
+PHOTO = photo(1, (75, 50))
+LITE0 = BACKBONES["efficientnet_lite0"]
+
+
+def decoded(data):
+    """The pixels of a file, as integers that can be subtracted."""
+    image = decode(data, "cat/a.jpg")
+    assert image.mode == "RGB"
+    return np.asarray(image).astype(int)
+
+
+def distance(data, image):
+    """The mean difference between the pixels of a file and those of an RGB image of the same size."""
+    found = decoded(data)
+    assert found.shape == (image.height, image.width, 3)
+    return np.abs(found - np.asarray(image).astype(int)).mean()
+
+
+def refusal(data):
+    """The message with which a file is refused."""
+    with pytest.raises(InputError) as refused:
+        decode(data, "cat/a.jpg")
+    message = str(refused.value)
+    assert message.startswith("cat/a.jpg ")
+    assert "\n" not in message
+    return message
+
+
+# Kinds of files
+
+
+LOSSLESS = {
+    "PNG": encoded(PHOTO, "PNG"),
+    "BMP": encoded(PHOTO, "BMP"),
+    "WebP": encoded(PHOTO, "WEBP", lossless=True),
+    "TIFF": encoded(PHOTO, "TIFF"),
+    "PPM": encoded(PHOTO, "PPM"),
+}
+JPEG = {
+    "baseline": encoded(PHOTO, "JPEG", quality=95),
+    "progressive": encoded(PHOTO, "JPEG", quality=95, progressive=True),
+    "full colour": encoded(PHOTO, "JPEG", quality=95, subsampling=0),
+    "CMYK": encoded(PHOTO.convert("CMYK"), "JPEG", quality=95),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_a_lossless_file_gives_the_exact_pixels(kind):
+    assert distance(LOSSLESS[kind], PHOTO) == 0
+
+
+@pytest.mark.parametrize("kind", JPEG)
+def test_a_jpeg_gives_nearly_the_pixels_it_was_made_of(kind):
+    assert distance(JPEG[kind], PHOTO) < 5
+    assert distance(JPEG[kind], ImageOps.mirror(PHOTO)) > 20
+
+
+def test_a_lossy_webp_gives_nearly_the_pixels_it_was_made_of():
+    assert distance(encoded(PHOTO, "WEBP", quality=90), PHOTO) < 6
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("PNG", 0), ("BMP", 0), ("JPEG", 2)])
+def test_grey_becomes_three_equal_channels(kind, tolerance):
+    grey = PHOTO.convert("L")
+    found = decoded(encoded(grey, kind))
+    assert (found == found[..., :1]).all()
+    assert np.abs(found[..., 0] - np.asarray(grey).astype(int)).mean() <= tolerance
+
+
+def test_one_bit_becomes_black_and_white():
+    bits = PHOTO.convert("1")
+    assert distance(encoded(bits, "PNG"), bits.convert("RGB")) == 0
+    assert set(np.unique(decoded(encoded(bits, "PNG")))) == {0, 255}
+
+
+def test_a_palette_gives_its_colours():
+    palette = PHOTO.quantize(32)
+    assert distance(encoded(palette, "PNG"), palette.convert("RGB")) == 0
+
+
+def test_a_transparent_colour_of_a_palette_is_white():
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 2), 1)
+    found = decoded(encoded(image, "PNG", transparency=0))
+    assert found[2, 1].tolist() == [200, 100, 50]
+    assert found[0, 0].tolist() == [255, 255, 255]
+
+
+def test_a_transparent_colour_without_a_palette_is_white():
+    image = Image.new("RGB", (4, 4), (10, 20, 30))
+    image.putpixel((1, 2), (200, 100, 50))
+    found = decoded(encoded(image, "PNG", transparency=(10, 20, 30)))
+    assert found[2, 1].tolist() == [200, 100, 50]
+    assert found[0, 0].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True})])
+def test_alpha_is_laid_over_white(kind, options):
+    image = PHOTO.copy()
+    image.putalpha(Image.linear_gradient("L").resize(PHOTO.size))
+    alpha = np.asarray(image)[..., 3:] / 255
+    wanted = np.asarray(PHOTO) * alpha + 255 * (1 - alpha)
+    assert np.abs(decoded(encoded(image, kind, **options)) - wanted).max() <= 1
+
+
+def test_grey_with_alpha_is_laid_over_white():
+    image = Image.new("LA", (2, 1))
+    image.putpixel((0, 0), (0, 0))
+    image.putpixel((1, 0), (0, 255))
+    assert decoded(encoded(image, "PNG")).tolist() == [[[255] * 3, [0] * 3]]
+
+
+def png16(values):
+    """A PNG file with 16 bits a channel, from integers (height, width) for grey or (height, width, 3) for RGB."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if values.ndim == 3 else 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(*part) for part in [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    )
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_sixteen_bit_grey_keeps_its_high_byte():
+    values = np.array([[0, 255, 256, 0x1234], [0x7FFF, 0x8000, 0xFE00, 0xFFFF]])
+    found = decoded(png16(values))
+    assert (found == (values >> 8)[..., None]).all()
+
+
+def test_sixteen_bit_colour_keeps_its_high_byte():
+    values = np.array([[[0, 256, 0x1234], [0xFFFF, 0x8000, 0x00FF]]])
+    assert (decoded(png16(values)) == values >> 8).all()
+
+
+def test_sixteen_bit_grey_tiff_keeps_its_high_byte():
+    values = np.array([[0, 256, 0x1234, 0xFFFF]], np.uint16)
+    assert (decoded(encoded(Image.fromarray(values), "TIFF")) == (values >> 8)[..., None]).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
+def test_an_animation_gives_its_first_frame(kind):
+    # GIF holds a palette: flat colours survive it.
+    first, *others = (Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue"))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(first, kind, save_all=True, append_images=others, **options)
+    assert Image.open(io.BytesIO(data)).n_frames == 3
+    assert distance(data, first) == 0
+
+
+# What an image looks like when its camera says it is to be turned so; see the EXIF standard's tag 274.
+TURNED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_photo_is_turned_upright(kind, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    wanted = Image.fromarray(TURNED[orientation](np.asarray(PHOTO)))
+    assert distance(encoded(PHOTO, kind, exif=exif), wanted) <= (0 if kind == "PNG" else 5)
+
+
+def test_an_orientation_that_does_not_exist_is_passed_over():
+    exif = Image.Exif()
+    exif[274] = 9
+    assert distance(encoded(PHOTO, "PNG", exif=exif), PHOTO) == 0
+
+
+@pytest.mark.parametrize("tag", [0x0128, 0x011A], ids=["resolution unit", "resolution"])
+def test_an_odd_entry_beside_the_orientation_is_passed_over(tag):
+    # A number written as text, as some programs do.
+    entries = [struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0), struct.pack("<HHI4s", tag, 2, 3, b"72\0\0")]
+    block = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + b"".join(entries) + bytes(4)
+    data = JPEG["baseline"]
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+    assert distance(data, Image.fromarray(TURNED[6](np.asarray(PHOTO)))) < 5
+
+
+# What is no image
+
+
+def test_an_empty_file_is_refused():
+    assert refusal(b"") == "cat/a.jpg is empty (0 bytes)"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"Once upon a time there was a text file.\n",
+        b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
+        b"\0" * 1000,
+        np.random.default_rng(0).bytes(1000),
+        b"\xff",
+    ],
+    ids=["text", "HTML", "zeros", "noise", "one byte"],
+)
+def test_what_is_no_image_is_refused(data):
+    assert refusal(data) == "cat/a.jpg is not an image of a kind that can be read"
+
+
+FILES = {
+    **{f"{kind} JPEG": data for kind, data in JPEG.items()},
+    **LOSSLESS,
+    "GIF": encoded(PHOTO.quantize(32), "GIF"),
+    "lossy WebP": encoded(PHOTO, "WEBP"),
+    "16-bit PNG": png16(np.arange(600).reshape(20, 30)),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9, 0.95])
+def test_a_file_cut_short_is_refused(kind, share):
+    data = FILES[kind]
+    message = refusal(data[: int(len(data) * share)])
+    assert "damaged or cut short" in message or "not an image" in message
+
+
+@pytest.mark.parametrize("kind", ["baseline JPEG", "PNG"])
+def test_a_file_that_lacks_its_last_bytes_is_refused(kind):
+    assert "damaged or cut short" in refusal(FILES[kind][:-25])  # a PNG's last 20 hold no pixels
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_damaged_file_is_either_read_or_refused():
+    # Whatever the decoders stumble over, it is never an error of their own.
+    rng = np.random.default_rng(0)
+    refused = 0
+    for number, data in enumerate(list(FILES.values()) * 30):
+        damaged = bytearray(data)
+        reach = len(data) if number % 2 else min(len(data), 200)
+        for place in rng.integers(0, reach, 4):
+            damaged[place] = rng.integers(256)
+        try:
+            decode(bytes(damaged), "cat/a.jpg")
+        except InputError as error:
+            refused += 1
+            assert str(error).startswith("cat/a.jpg ")
+    assert refused > 100
+
+
+def test_a_tiny_file_that_claims_to_be_huge_is_refused():
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(10_000))
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    assert "refused as a decompression bomb" in refusal(bomb)
+
+
+# Pixels
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_every_backbone_gets_the_size_it_wants(name, resize):
+    backbone = BACKBONES[name]
+    found = pixels(PHOTO, backbone, resize)
+    assert found.shape == (backbone.size, backbone.size, 3)
+    assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "vgg16"])
+@pytest.mark.parametrize("size", [(512, 512), (768, 512), (512, 1024), (384, 256), (192, 128)])
+def test_the_crop_is_that_of_the_resized_image(name, size):
+    # Shorter side to 256, then the central 224, as the weights' authors have it.
+    backbone = BACKBONES[name]
+    image = photo(2, size)
+    scale = 256 / min(size)
+    method = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[backbone.interpolation]
+    resized = image.resize((int(size[0] * scale), int(size[1] * scale)), method)
+    left, top = (resized.width - 224) // 2, (resized.height - 224) // 2
+    wanted = np.asarray(resized.crop((left, top, left + 224, top + 224))).astype(int)
+    difference = np.abs(pixels(image, backbone, "crop").astype(int) - wanted)
+    assert difference.max() <= 2
+    assert difference.mean() < 0.3
+
+
+@pytest.mark.parametrize("size", [(2000, 1500), (1100, 1300), (4000, 1100)])
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_a_large_jpeg_is_decoded_smaller_for_nearly_the_same_pixels(size, resize):
+    data = encoded(photo(7, size), "JPEG", quality=90)
+    image = decode(data, "a.jpg", least_side(LITE0))
+    assert least_side(LITE0) <= min(image.size) < min(size)
+    found, whole = (pixels(each, LITE0, resize).astype(int) for each in (image, decode(data, "a.jpg")))
+    assert 0 < np.abs(found - whole).mean() < 0.6
+
+
+@pytest.mark.parametrize(("kind", "size"), [("JPEG", (500, 375)), ("JPEG", (1400, 600)), ("PNG", (2000, 1500))])
+def test_what_is_not_large_enough_or_no_jpeg_is_decoded_whole(kind, size):
+    assert decode(encoded(photo(7, size), kind), "a", least_side(LITE0)).size == size
+
+
+def test_a_large_jpeg_on_its_side_is_turned_upright():
+    image = photo(7, (2000, 1200))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(encoded(image, "JPEG", exif=exif), "a.jpg", least_side(LITE0)).size == (600, 1000)
+
+
+def test_squash_takes_the_whole_image():
+    image = photo(3, (600, 100))
+    wanted = np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC))
+    assert (pixels(image, LITE0, "squash") == wanted).all()
+
+
+def test_crop_leaves_the_ends_of_a_long_image_out_and_squash_does_not():
+    image = Image.new("RGB", (300, 100), "white")
+    image.paste("black", (0, 0, 50, 100))
+    assert (pixels(image, LITE0, "crop") == 255).all()
+    assert (pixels(image, LITE0, "squash") == 0).any()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (1, 1), (1, 3000), (3000, 1), (2, 3)])
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_an_odd_size_is_no_trouble(size, resize):
+    image = Image.new("RGB", size, (10, 100, 200))
+    found = pixels(image, LITE0, resize)
+    assert (found == [10, 100, 200]).all()
+
+
+def test_pixels_depend_on_nothing_but_the_image():
+    assert (pixels(PHOTO, LITE0, "crop") == pixels(PHOTO.copy(), LITE0, "crop")).all()
+
+
+# The network's input
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18_v1"])
+def test_normalise_subtracts_the_mean_and_divides_by_the_standard_deviation(name):
+    backbone = BACKBONES[name]
+    batch = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
+    found = normalise(batch, backbone)
+    assert found.dtype == np.float32
+    assert found.shape == (2, 3, 5, 7)
+    assert found.flags.c_contiguous
+    for channel in range(3):
+        wanted = (batch[..., channel] / 255 - backbone.mean[channel]) / backbone.std[channel]
+        np.testing.assert_allclose(found[:, channel], wanted, atol=1e-5)
+
+
+def test_normalise_takes_black_and_white_to_minus_one_and_one_for_lite():
+    batch = np.stack([np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)])
+    np.testing.assert_allclose(normalise(batch, LITE0)[:, 0, 0, 0], [-1, 1], atol=1e-6)

@@ -1,0 +1,74 @@
+"""The lists of images: MXNet's own format."""
+
+import numpy as np
+import pytest
+
+from stages.backend.mx import mx
+from stages.common.errors import InputError
+from stages.common.layout import CLASSES, IMAGES, SPLIT
+from stages.dataset import lists
+from stages.dataset.lists import Row
+from tests.pictures import photo
+
+ROWS = [Row(0, 0, "cat/a.png"), Row(1, 0, "cat/b c.png"), Row(2, 1, "dög/日本.png")]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_line_is_index_label_and_path_separated_by_tabs():
+    lists.write(SPLIT / "train.lst", ROWS)
+    text = (SPLIT / "train.lst").read_bytes().decode("utf-8")
+    assert text == "0\t0\tcat/a.png\n1\t0\tcat/b c.png\n2\t1\tdög/日本.png\n"
+
+
+def test_what_is_written_is_read_back():
+    lists.write(SPLIT / "train.lst", ROWS)
+    assert lists.read("train") == ROWS
+
+
+def test_a_list_may_be_empty():
+    lists.write(SPLIT / "test.lst", [])
+    assert lists.read("test") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a\u2028b.png", "a\x85b.png", "a\x0cb.png", "a\rb.png", " a.png ", "#.png", '"a".png'], ids=ascii
+)
+def test_odd_characters_in_a_name_survive(name):
+    rows = [Row(0, 0, f"cat/{name}"), Row(1, 1, f"{name}/b.png")]
+    lists.write(SPLIT / "train.lst", rows)
+    assert lists.read("train") == rows
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MXNet's own
+def test_mxnet_reads_the_list_and_the_images_it_names():
+    lists.write(SPLIT / "train.lst", ROWS)
+    for number, row in enumerate(ROWS):
+        (IMAGES / row.path).parent.mkdir(parents=True, exist_ok=True)
+        photo(number, (8, 8)).save(IMAGES / row.path)
+    reader = mx.image.ImageIter(3, (3, 8, 8), path_imglist=str(SPLIT / "train.lst"), path_root=str(IMAGES), aug_list=[])
+    batch = next(reader)
+    assert batch.label[0].asnumpy().tolist() == [0, 0, 1]
+    for number in range(3):
+        found = batch.data[0][number].asnumpy().transpose(1, 2, 0)
+        assert (found == np.asarray(photo(number, (8, 8)))).all()
+
+
+@pytest.mark.parametrize(
+    "line", ["", "2 0 cat/c.png", "2\t0", "2\tcat\tcat/c.png", "x\t0\tcat/c.png", "2\t0\tcat/c\t.png", "2\t0.5\ta"]
+)
+def test_a_bad_line_is_named(line):
+    SPLIT.mkdir(parents=True)
+    (SPLIT / "valid.lst").write_text(f"0\t0\tcat/a.png\n1\t0\tcat/b.png\n{line}\n3\t0\tcat/d.png\n")
+    with pytest.raises(InputError) as refused:
+        lists.read("valid")
+    assert str(refused.value) == "data/split/valid.lst, line 3: not `index, label, path` separated by tabs"
+
+
+def test_classes_are_in_the_order_of_their_labels():
+    CLASSES.parent.mkdir()
+    CLASSES.write_text("dög\ncat\nred panda\na\u2028b\n", encoding="utf-8")
+    assert lists.read_classes() == ["dög", "cat", "red panda", "a\u2028b"]

@@ -1,0 +1,303 @@
+"""Workers on a real Ray cluster of several nodes: every chunk is done once, whatever happens to workers and nodes."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+
+import numpy as np
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from stages.common import params
+from stages.common.errors import InputError
+from stages.engines import ray as cluster
+from stages.engines.tasks import Tasks
+from stages.features import compute as features
+from tests.conftest import BACKBONE, ROOT
+from tests.engines import work
+from tests.engines.work import broken, double, fragile, leisurely, refusing, unhurried
+from tests.pictures import save_folder
+
+pytestmark = pytest.mark.xdist_group("cluster")
+
+# The workers get to see no code but stages/: what they are to do here must travel with the call.
+ray.cloudpickle.register_pickle_by_value(work)
+
+RUNTIME = params.load(ROOT / "params.yaml").runtime
+
+
+def free_port():
+    """One below those that Ray takes for its workers."""
+    for port in range(9100, 9900):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("", port))
+            return port
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A cluster whose head has no cores, as a driver's machine may, and two nodes of one core.
+
+    ``outside`` is the address for a driver that is none of its nodes.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Nodes that die are noticed within 6 seconds instead of 15; sooner, a busy machine's are taken for dead.
+    quick = {"health_check_period_ms": 1000, "health_check_failure_threshold": 6}
+    head = {
+        "num_cpus": 0,
+        "include_dashboard": False,
+        "ray_client_server_port": (port := free_port()),
+        "_system_config": quick,
+    }
+    nodes = Cluster(initialize_head=True, head_node_args=head)
+    nodes.outside = f"ray://127.0.0.1:{port}"
+    nodes.add_node(num_cpus=1)
+    nodes.add_node(num_cpus=1)
+    yield nodes
+    nodes.shutdown()
+
+
+def run(nodes, setup, chunks, address=None, **options):
+    chunks = list(chunks)
+    return cluster.run(setup, "cpu", iter(chunks), len(chunks), address=address or nodes.address, **options)
+
+
+def test_every_chunk_is_done_once_by_workers_on_every_node(nodes):
+    chunks = [[i, i + 1] for i in range(0, 80, 2)]
+    used = set()
+    done = list(run(nodes, double, chunks, used=used))
+    assert sorted(chunk for chunk, _ in done) == chunks
+    assert all(result[:3] == ([2 * x for x in chunk], "cpu(0)", 1) for chunk, result in done)
+    assert len(used) == len({node for node, _ in used}) == 2
+
+
+def test_workers_see_no_file_of_the_driver(nodes):
+    [(_, result)] = run(nodes, double, [[1]])
+    assert not result[4].startswith(str(ROOT))
+
+
+def test_without_a_chunk_no_cluster_is_needed():
+    assert list(cluster.run(broken, "cpu", [], 0, address="127.0.0.1:1")) == []
+
+
+def test_no_more_workers_than_wanted(nodes):
+    used = set()
+    assert len(list(run(nodes, leisurely, range(6), workers=1, used=used))) == 6
+    assert len(used) == 1
+
+
+def test_the_environment_is_the_workers_alone(nodes):
+    assert list(run(nodes, leisurely, [1], environment={"HEADSTART_TEST": "yes"})) == [(1, "yes")]
+    assert "HEADSTART_TEST" not in os.environ
+
+
+def test_chunks_are_read_only_as_fast_as_they_are_taken(nodes):
+    taken = 0
+
+    def chunks():
+        nonlocal taken
+        for i in range(60):
+            taken += 1
+            yield [i] * 100_000
+
+    with closing(cluster.run(double, "cpu", chunks(), 60, address=nodes.address)) as results:
+        for done, _ in enumerate(results, 1):
+            # What two workers hold, one chunk read ahead, and results that came at the same time.
+            assert taken <= done + 2 * cluster.IN_FLIGHT + 1
+
+
+def test_a_killed_worker_is_replaced_and_its_chunks_done_again(nodes, tmp_path):
+    trap = tmp_path / "trap"
+    trap.touch()
+    chunks = [("fine", None)] * 5 + [("once", str(trap))] + [("fine", None)] * 10
+    done = list(run(nodes, fragile, chunks))
+    assert sorted(map(str, (chunk for chunk, _ in done))) == sorted(map(str, chunks))
+
+
+def test_a_chunk_that_kills_two_workers_is_an_error_that_names_it(nodes, tmp_path):
+    trap = tmp_path / "trap"
+    trap.touch()
+    chunks = [("fine", None)] * 3 + [("always", str(trap))] + [("fine", None)] * 10
+    with pytest.raises(InputError, match=r"two workers died .* while they worked on the file .*trap"):
+        list(run(nodes, fragile, chunks, describe=lambda chunk: f"the file {chunk[1]}"))
+
+
+def test_an_input_error_in_a_worker_is_raised_as_it_is(nodes):
+    with pytest.raises(InputError, match="^chunk 3 is bad$"):
+        list(run(nodes, refusing, [1, 2, 3, 4]))
+    with pytest.raises(InputError, match=r"^there is no cpu\(0\)$"):
+        list(run(nodes, broken, [1]))
+
+
+def test_a_bug_in_a_worker_comes_with_its_traceback(nodes):
+    with pytest.raises(RuntimeError, match="(?s)in a worker on Ray:.*in start.*KeyError: 'a bug'"):
+        list(run(nodes, refusing, [5]))
+
+
+# --- Nodes and drivers that come and go ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(workspace, weights_file, tmp_path, monkeypatch):
+    """Paths of photos, in a folder whose ``data/weights`` holds a small backbone; without a feature cache."""
+    monkeypatch.setenv("HEADSTART_CACHE", "off")
+    workspace(BACKBONE, weights_file)
+    return list(map(str, save_folder(tmp_path / "photos", ["a", "b"], per_class=30)))
+
+
+def featurize(paths, **runtime):
+    """Returns the features (n, dim) and the metrics."""
+    recipe = features.recipe("auto", params.load(ROOT / "params.yaml").featurize)
+    runtime = RUNTIME.model_copy(update={"devices": "cpu", "batch_size": 2, **runtime})
+    array, _, metrics = features.featurize(paths, recipe, runtime, lambda *shape: np.full(shape, np.nan, np.float32))
+    return array, metrics
+
+
+def test_features_are_the_same_bytes_though_nodes_die_and_another_comes(nodes, photos, monkeypatch):
+    expected, metrics = featurize(photos, workers=1)
+    assert (metrics["workers"], metrics["nodes"]) == (1, 1)
+    put, lost = [], []
+    first, second = nodes.worker_nodes
+
+    def watch(cache, digests, features):
+        put.extend(digests)
+        if len(put) == 8:
+            nodes.remove_node(first, allow_graceful=False)
+            nodes.add_node(num_cpus=1)
+        elif len(put) == 24:
+            # From here on the new node is alone.
+            nodes.remove_node(second, allow_graceful=False)
+
+    take_back = Tasks.take_back
+    monkeypatch.setattr(Tasks, "take_back", lambda tasks, held: (lost.extend(held), take_back(tasks, held)))
+    monkeypatch.setattr(features.FeatureCache, "put", watch)
+    monkeypatch.setattr(features, "_load", unhurried)
+    found, metrics = featurize(photos, engine="ray", ray_address=nodes.address, batch_size=4)
+    nodes.add_node(num_cpus=1)
+    assert found.tobytes() == expected.tobytes()
+    assert len(put) == len(set(put)) == metrics["forward_passes"] == 60
+    assert lost
+    assert 2 <= metrics["nodes"] == metrics["workers"] <= 3
+
+
+def test_a_node_that_joins_is_used(nodes):
+    used = set()
+    with closing(run(nodes, leisurely, range(10**6), used=used)) as results:
+        next(results)
+        joined = nodes.add_node(num_cpus=1)
+        deadline = time.monotonic() + 60
+        while joined.node_id not in {node for node, _ in used}:
+            assert time.monotonic() < deadline
+            next(results)
+    nodes.remove_node(joined)
+
+
+def done_though_a_node_dies(nodes, **options):
+    """The chunks of range(16) as they are done, while a node is killed and another added."""
+    with closing(run(nodes, leisurely, range(16), **options)) as results:
+        done = [next(results)[0] for _ in range(4)]
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        nodes.add_node(num_cpus=1)
+        return done + [chunk for chunk, _ in results]
+
+
+def test_a_lost_node_is_not_held_against_the_chunks_that_were_there(nodes, monkeypatch):
+    monkeypatch.setattr(Tasks, "suspect", lambda *_: pytest.fail("a chunk is suspected"))
+    assert sorted(done_though_a_node_dies(nodes)) == list(range(16))
+
+
+def test_workers_end_when_the_driver_is_killed(nodes):
+    program = (
+        "from tests.engines.test_ray import *\n"
+        "for _ in cluster.run(leisurely, 'cpu', range(10**6), 10**6, address=sys.argv[1]):\n"
+        "    print('working', flush=True)\n"
+    )
+    command = [sys.executable, "-c", program, nodes.address]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as driver:
+        assert driver.stdout.readline()
+        driver.kill()
+    assert len(list(run(nodes, leisurely, [1, 2]))) == 2
+
+
+# --- Through the Ray Client ------------------------------------------------------------------------------------------
+
+
+def test_features_are_the_same_bytes_for_a_driver_outside_the_cluster(nodes, photos):
+    expected, _ = featurize(photos, workers=1)
+    found, metrics = featurize(photos, engine="ray", ray_address=nodes.outside)
+    assert found.tobytes() == expected.tobytes()
+    assert (metrics["forward_passes"], metrics["workers"]) == (60, 2)
+
+
+def test_a_killed_worker_is_replaced_for_a_driver_outside(nodes, tmp_path):
+    trap = tmp_path / "trap"
+    trap.touch()
+    chunks = [("fine", None)] * 5 + [("once", str(trap))] + [("fine", None)] * 10
+    done = list(run(nodes, fragile, chunks, address=nodes.outside))
+    assert sorted(map(str, (chunk for chunk, _ in done))) == sorted(map(str, chunks))
+
+
+def test_a_lost_node_costs_a_driver_outside_nothing_but_time(nodes):
+    assert sorted(done_though_a_node_dies(nodes, address=nodes.outside)) == list(range(16))
+
+
+def test_an_error_in_a_worker_reaches_a_driver_outside_as_it_is(nodes):
+    with pytest.raises(InputError, match="^chunk 3 is bad$"):
+        list(run(nodes, refusing, [1, 2, 3, 4], address=nodes.outside))
+    with pytest.raises(RuntimeError, match="(?s)in a worker on Ray:.*KeyError: 'a bug'"):
+        list(run(nodes, refusing, [5], address=nodes.outside))
+
+
+def test_a_server_that_fails_to_serve_a_driver_outside_is_asked_again(nodes, monkeypatch):
+    join, refusals = ray.init, [ConnectionAbortedError("Initialization failure from server:\n\nno channel")] * 2
+
+    def init(**options):
+        if refusals:
+            raise refusals.pop()
+        return join(**options)
+
+    monkeypatch.setattr(ray, "init", init)
+    assert len(list(run(nodes, double, [[1]], address=nodes.outside))) == 1
+    refusals.extend([ConnectionAbortedError("Initialization failure from server:\n\nno channel")] * cluster.KNOCKS)
+    with pytest.raises(InputError, match=r"^cannot join .*ray://.*: Initialization failure from server: no channel$"):
+        list(run(nodes, double, [[1]], address=nodes.outside))
+
+
+# --- Without a cluster -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
+def test_a_cluster_that_does_not_answer_is_an_error_at_once(address):
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=f"^no Ray cluster answers at {address} .*ray start --head.*") as error:
+        list(cluster.run(double, "cpu", [1], 1, address=address))
+    assert "\n" not in str(error.value)
+    assert time.monotonic() - begun < cluster.ANSWER + 1
+
+
+def test_ray_that_is_not_installed_is_an_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match="Ray is not installed .*pip install -r requirements-ray.txt"):
+        list(cluster.run(double, "cpu", [1], 1, address="local"))
+
+
+def test_the_local_engine_never_imports_ray(photos):
+    program = (
+        "import sys\n"
+        "sys.modules['ray'] = None\n"
+        "import numpy\n"
+        "from stages.features import compute as features\n"
+        "from stages import featurize\n"
+        "from stages.common import params\n"
+        "given = params.load(sys.argv[1])\n"
+        "recipe = features.recipe('auto', given.featurize)\n"
+        "_, _, metrics = features.featurize(sys.argv[2:], recipe, given.runtime, lambda *shape: numpy.zeros(shape))\n"
+        "print(metrics['forward_passes'])\n"
+    )
+    command = [sys.executable, "-c", program, str(ROOT / "params.yaml"), *photos[:2]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HEADSTART_CACHE": "off"}
+    assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == "2\n"

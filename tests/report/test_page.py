@@ -1,0 +1,352 @@
+"""The report: what is counted and shown, and how the page behaves in a real browser."""
+
+import io
+import re
+import shutil
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, precision_score, recall_score
+
+from stages.classifier.scores import score, softmax
+from stages.report import page as report
+from tests.browser import opened
+from tests.pictures import photo
+
+pytestmark = pytest.mark.xdist_group("report")
+
+HOSTILE = [
+    "<script>window.hit = 1</script>",
+    "<img src=x onerror='window.hit = 2'>",
+    '</script>"></svg><b onclick=hit()>',
+    "{{ 7 * 7 }}",
+]
+
+
+@lru_cache
+def jpeg(seed):
+    return report.thumbnail(photo(seed, (300, 200)))
+
+
+def values(classes, per_class=8, epochs=6, seed=0, **changed):
+    """All that :func:`report.write` wants, made up: the first class is always right."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(classes)), per_class)
+    logits = rng.normal(0, 1, (len(labels), len(classes))).astype(np.float32)
+    logits[np.arange(len(labels)), labels] += rng.uniform(0, 6, len(labels))
+    logits[labels == 0, 0] += 20
+    probabilities = softmax(logits)
+    shown = [*report.surest_mistakes(probabilities, labels), *report.least_sure(probabilities, labels)]
+    metrics = {"images": len(labels), **score([logits], labels), "mean_class_accuracy": 0.5}
+    falling, rising = [2 / e for e in range(1, epochs + 1)], [1 - 0.5 / e for e in range(1, epochs + 1)]
+    return {
+        "metrics": metrics,
+        "classes": classes,
+        "labels": labels,
+        "probabilities": probabilities,
+        "pictures": {row: (f"{classes[labels[row]]}/{row}.jpg", jpeg(row % 4)) for row in shown},
+        "curves": {"loss": {"train": falling, "valid": falling}, "top1": {"train": rising, "valid": rising}},
+        "training": {"best_epoch": max(1, epochs - 1), "epochs": epochs, "seconds_per_epoch": 0.5},
+        "featurizing": {
+            "images": 100, "forward_passes": 60, "reused": 40, "seconds_decode": 61.0, "seconds_forward": 3.0,
+            "seconds_of_another_kind": 0.25, "seconds": 40.0, "images_per_second": 2.5,
+        },
+        "made_of": {"Data": {"data set": "digits"}, "Training": {"lr": 0.01}},
+        **changed,
+    }  # fmt: skip
+
+
+def written(folder, *args, **changed):
+    path = folder / "report.html"
+    report.write(path, **values(*args, **changed))
+    return path
+
+
+# What is counted.
+
+
+def test_examples_are_the_surest_mistakes_and_the_least_sure_hits():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7], [0.55, 0.45]])
+    labels = np.array([0, 0, 0, 0, 1])
+    assert report.surest_mistakes(probabilities, labels) == [1, 3, 4]
+    assert report.surest_mistakes(probabilities, labels, most=2) == [1, 3]
+    assert report.least_sure(probabilities, labels) == [2, 0]
+
+
+def test_equals_stay_in_order():
+    probabilities = np.full((5, 2), 0.5)
+    assert report.surest_mistakes(probabilities, np.ones(5, int)) == [0, 1, 2, 3, 4]
+
+
+def test_classes_are_counted_as_scikit_learn_counts():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(5, size=200), rng.integers(5, size=200)
+    confusion = report.confusion_matrix(predicted, labels, 5)
+    assert confusion.tolist() == confusion_matrix(labels, predicted).tolist()
+    rows = {row["name"]: row for row in report.by_class("abcde", confusion)}
+    assert [rows[name]["accuracy"] for name in "abcde"] == pytest.approx(recall_score(labels, predicted, average=None))
+    assert [rows[name]["precision"] for name in "abcde"] == pytest.approx(
+        precision_score(labels, predicted, average=None)
+    )
+
+
+def test_the_least_accurate_class_comes_first_and_one_without_images_last():
+    confusion = np.array([[4, 0, 0, 0], [3, 1, 0, 0], [0, 0, 0, 0], [1, 2, 0, 1]])
+    rows = report.by_class(["a", "b", "none", "d"], confusion)
+    assert [row["name"] for row in rows] == ["b", "d", "a", "none"]
+    assert [row["taken_for"] for row in rows] == ["a", "b", None, None]
+    assert [row["times"] for row in rows] == [3, 2, 0, 0]
+    assert rows[-1]["accuracy"] is None
+    assert rows[-1]["precision"] is None
+
+
+def test_pairs_come_by_images_then_by_share():
+    confusion = np.array([[10, 2, 0], [2, 2, 0], [5, 0, 9]])
+    assert report.worst_pairs("abc", confusion) == [("c", "a", 5, 5 / 14), ("b", "a", 2, 0.5), ("a", "b", 2, 2 / 12)]
+
+
+@pytest.mark.parametrize(("right", "count"), [(422, 449), (0, 5), (5, 5)])
+def test_the_interval_is_wilsons(right, count):
+    low, high = binomtest(right, count).proportion_ci(method="wilson")
+    assert report.wilson(right / count, count) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1.53, [0, 0.5, 1, 1.5, 2]),
+        (0.51, 1, [0.5, 0.6, 0.7, 0.8, 0.9, 1]),
+        (1, 40, [0, 10, 20, 30, 40]),
+        (0, 0.003, [0, 0.001, 0.002, 0.003]),
+        (3, 3, [3]),
+    ],
+)
+def test_ticks_are_round_and_cover_the_values(low, high, expected):
+    assert report.ticks(low, high) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.026, "0.03 s"), (56.42, "56.4 s"), (60, "1 min 0 s"), (725, "12 min 5 s"), (7800, "2 h 10 min")],
+)
+def test_durations_are_as_one_reads_them(value, text):
+    assert report.seconds(value) == text
+
+
+def test_thumbnails_keep_their_shape_and_are_never_enlarged():
+    large, small = (Image.open(io.BytesIO(report.thumbnail(photo(1, size)))) for size in ((640, 320), (8, 8)))
+    assert large.size == (160, 80)
+    assert small.size == (8, 8)
+
+
+# The file.
+
+
+def test_the_same_values_give_the_same_bytes(tmp_path):
+    first = written(tmp_path, ["a", "b"]).read_bytes()
+    assert written(tmp_path, ["a", "b"]).read_bytes() == first
+
+
+def test_the_file_names_no_address(tmp_path):
+    for classes in (["a", "b"], [f"c{i}" for i in range(40)]):
+        page = written(tmp_path, classes).read_text()
+        assert not re.findall(r"https?:|//[a-z]|url\(|@import", page.replace("// ", ""))
+        assert "default-src 'none'" in page
+
+
+def test_hostile_names_are_escaped(tmp_path):
+    page = written(tmp_path, HOSTILE, made_of={HOSTILE[0]: {HOSTILE[1]: HOSTILE[2]}}).read_text()
+    assert page.count("<script") == page.count("</script") == 1
+    assert "<img src=x" not in page
+    assert "{{ 7 * 7 }}" in page
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 500])
+def test_any_number_of_epochs_is_drawn(tmp_path, epochs):
+    page = written(tmp_path, ["a", "b"], epochs=epochs).read_text()
+    assert page.count("<polyline") == 4
+    assert not re.search(r"\bnan\b|\binf\b", page)
+
+
+def test_each_epoch_of_a_chart_says_its_numbers(tmp_path):
+    curves = {name: {"train": [0.5, 0.25], "valid": [1, 0.125]} for name in ("loss", "top1")}
+    page = written(tmp_path, ["a", "b"], epochs=2, curves=curves).read_text()
+    assert re.findall("<title>(epoch .*?)</title>", page)[:2] == [
+        "epoch 1: train 0.5, valid 1",
+        "epoch 2: train 0.25, valid 0.125",
+    ]
+
+
+# In a browser.
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A ``tests.browser.Browser``; where there is no Chromium the test is skipped."""
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and chromedriver):
+        pytest.skip("there is no Chromium here: apt-get install chromium chromium-driver")
+    with opened(chromium, chromedriver, tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """The page of ten classes, one of them with a long name."""
+    names = [*map(str, range(9)), "a rather long name of a class that goes on"]
+    return written(tmp_path_factory.mktemp("few"), names)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """The page of 257 classes with thirty images each, as Caltech-256 has."""
+    names = [f"{i:03}.{'long-' * (i % 5)}name" for i in range(1, 258)]
+    return written(tmp_path_factory.mktemp("many"), names, per_class=30, epochs=40)
+
+
+def test_257_classes_fit_into_two_megabytes(many):
+    assert many.stat().st_size < 2_000_000
+
+
+def test_nothing_is_shown_that_the_console_would_complain_about(browser, few, many):
+    for page in (few, many):
+        browser.open(page)
+        assert browser.complaints() == []
+
+
+def test_no_request_leaves_the_page(browser, few, many):
+    for page in (few, many):
+        browser.open(page)
+        assert [url for url in browser.requests() if not url.startswith("data:")] == [page.as_uri()]
+
+
+def test_every_thumbnail_is_shown(browser, few):
+    browser.open(few)
+    assert browser.run("return [...document.images].filter(i => i.complete && i.naturalWidth).length") == len(
+        browser.all("img")
+    )
+    assert len(browser.all("img")) > 12
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1920])
+def test_the_page_is_never_wider_than_the_screen(browser, few, many, width):
+    for page in (few, many):
+        browser.open(page, width)
+        assert browser.run("return document.documentElement.scrollWidth") <= width
+        # No card's contents stick out of it either.
+        out = """return [...document.querySelectorAll(".card > *")].filter(
+            e => e.getBoundingClientRect().right > e.parentNode.getBoundingClientRect().right + 1).length"""
+        assert browser.run(out) == 0
+
+
+def column(browser, number):
+    return browser.texts(f"#classes tbody td:nth-child({number})")
+
+
+def test_a_heading_sorts_and_sorts_back(browser, few):
+    browser.open(few)
+    accuracy = [float(text.split("\u202f")[0]) for text in column(browser, 2)]
+    assert accuracy == sorted(accuracy)
+    assert accuracy[0] < accuracy[-1] == 100
+    heading = browser.all("#classes th")[1]
+    heading.find_element("css selector", "button").click()
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert [float(text.split("\u202f")[0]) for text in column(browser, 2)] == accuracy[::-1]
+
+
+def test_names_sort_by_the_keyboard_alone(browser, many):
+    browser.open(many)
+    browser.run("document.querySelector('#classes th button').focus()")
+    for key, order in (("\ue007", 1), (" ", -1)):
+        browser.driver.switch_to.active_element.send_keys(key)
+        names = column(browser, 1)
+        assert names == sorted(names)[::order]
+    assert [e.get_attribute("aria-sort") for e in browser.all("#classes th[aria-sort]")] == ["descending"]
+
+
+def test_a_class_is_found_by_part_of_its_name(browser, many):
+    browser.open(many)
+    browser.all("#find")[0].send_keys("17.")
+    assert sorted(e.text[:4] for e in browser.all("#classes tbody tr") if e.is_displayed()) == ["017.", "117.", "217."]
+
+
+def test_the_map_zooms_and_says_what_is_under_the_pointer(browser, many):
+    browser.open(many)
+    before = browser.all("#matrix")[0].size["width"]
+    whole = browser.all("#map")[0].size
+    assert before <= min(whole["width"], whole["height"])
+    assert not browser.all(".names")[0].is_displayed()
+    browser.run("zoom.value = 10; zoom.dispatchEvent(new Event('input'))")
+    assert browser.all("#matrix")[0].size["width"] == pytest.approx(10 * before, rel=0.01)
+    assert browser.all(".names")[0].is_displayed()
+
+    browser.all("#matrix")[0].send_keys("\ue015\ue015\ue014")  # down, down, right
+    assert browser.texts("#said")[0].startswith("003.long-long-long-name taken for 002.long-long-name: ")
+    browser.run("""const box = matrix.getBoundingClientRect(), cell = box.width / 257;
+        matrix.dispatchEvent(new PointerEvent("pointermove",
+            {clientX: box.left + 0.5 * cell, clientY: box.top + 0.5 * cell, bubbles: true}))""")
+    assert browser.texts("#said") == ["001.long-name recognised: 30 of 30 images (100.0 %)"]
+
+
+def test_the_matrix_of_few_classes_shows_the_numbers(browser, few):
+    browser.open(few)
+    assert browser.texts(".matrix tbody tr:first-of-type td") == ["8", *[""] * 9]
+    assert len(browser.all(".matrix td")) == 1 + 10 * 10
+
+
+CONTRAST = """
+const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+const rgb = (colour) => {
+  canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+  return canvas.getImageData(0, 0, 1, 1).data;
+};
+const light = (colour) => [...rgb(colour)].slice(0, 3).map((v) => v / 255)
+  .map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+const ground = (e) => {
+  const colour = getComputedStyle(e).backgroundColor;
+  return rgb(colour)[3] || !e.parentElement ? colour : ground(e.parentElement);
+};
+const least = {};
+for (const e of document.querySelectorAll("body *")) {
+  if (![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) || e.matches("script, title")) continue;
+  const style = getComputedStyle(e);
+  const [a, b] = [light(e.ownerSVGElement ? style.fill : style.color), light(ground(e))].sort((x, y) => y - x);
+  const name = e.tagName + "." + (e.getAttribute("class") ?? "");
+  least[name] = Math.min(least[name] ?? 21, (a + .05) / (b + .05));
+}
+return least;
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_text_has_the_contrast_that_wcag_asks_for(browser, few, dark):
+    browser.open(few, dark=dark)
+    found = browser.run(CONTRAST)
+    assert len(found) > 10
+    assert {name: ratio for name, ratio in found.items() if ratio < 4.5} == {}
+
+
+def test_night_is_dark_and_day_is_light(browser, few):
+    colours = []
+    for dark in (False, True):
+        browser.open(few, dark=dark)
+        colours.append(browser.run("return getComputedStyle(document.body).backgroundColor"))
+    day, night = (sum(map(int, re.findall(r"\d+", colour))) for colour in colours)
+    assert day > 3 * 200
+    assert night < 3 * 50
+
+
+@pytest.mark.parametrize("more", [0, 40], ids=["few", "many"])
+def test_hostile_names_do_nothing_but_show(browser, tmp_path, more):
+    names = [*HOSTILE, *(f"c{i}" for i in range(more))]
+    browser.open(written(tmp_path, names))
+    assert browser.run("return window.hit ?? null") is None
+    assert browser.complaints() == []
+    assert not browser.all("b[onclick]")
+    assert set(HOSTILE) <= set(column(browser, 1))
+    browser.all("#classes th button")[0].click()
+    assert set(HOSTILE) <= set(column(browser, 1))

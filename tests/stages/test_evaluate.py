@@ -1,0 +1,163 @@
+"""evaluate: its metrics and its table, from logits made by hand."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+from stages import evaluate
+from stages.backend.mx import mx
+from stages.classifier import head
+from stages.common import params
+from stages.common.errors import InputError
+from stages.common.files import write_json, write_text
+from stages.common.layout import CURVES, IMAGES, METRICS, SPLIT, WEIGHTS
+from stages.dataset import lists
+from stages.dataset.lists import Row
+from stages.features import records
+from tests.conftest import BACKBONE
+from tests.pictures import photo
+
+CLASSES = ["cat", "dög", "red, panda", "ant", "bee", "fly", "unseen"]
+
+# (label, logits): right, right, second, sixth, right, second.
+ROWS = [
+    (0, [3, 0, 1, 0, 0, 0, 0]),
+    (1, [0, 2, 1, 0, 0, 0, 0]),
+    (1, [4, 3, 0, 0, 0, 0, 0]),
+    (2, [6, 5, 1, 4, 3, 2, 0]),
+    (3, [0, 0, 0, 1, 0, 0, 0]),
+    (0, [1, 0, 0, 0, 0, 0, 2]),
+]
+
+
+@pytest.fixture
+def stage(workspace, weights_file):
+    """A folder in which a head was trained that hands its features on as logits."""
+    width = 256
+    folder = workspace(BACKBONE, weights_file)
+    about = {"backbone": BACKBONE, "cut": "pool", "resize": "crop", "precision": "float32"}
+    about.update(dim=width, dtype="float32", classes=CLASSES)
+    write_json(records.ABOUT, about)
+    features = np.zeros((len(ROWS), width), np.float32)
+    features[:, : len(CLASSES)] = [logits for _, logits in ROWS]
+    rows = [Row(index, label, f"{CLASSES[label]}/{index}.jpg") for index, (label, _) in enumerate(ROWS)]
+    lists.write(SPLIT / "test.lst", rows)
+    for row in rows:
+        (IMAGES / row.path).parent.mkdir(parents=True, exist_ok=True)
+        photo(row.index).save(IMAGES / row.path)
+    records.write("test", ((row, bytes(32), feature) for row, feature in zip(rows, features)))
+    network = head.build(BACKBONE, "pool", len(CLASSES), 0.0, "last", [mx.cpu()])
+    network.trained[-1].initialize()
+    network.trained(mx.nd.zeros((1, width)))
+    network.trained[-1].weight.set_data(mx.nd.array(np.eye(len(CLASSES), width)))
+    trained = {"trainable": "last", "train": params.load().train.model_dump(), "images": {"train": 20, "valid": 10}}
+    head.save(network, {**about, **trained})
+    weights = {"backbone": BACKBONE, "source": "a file", "source_sha256": "0123456789abcdef", "parameters": 470072}
+    write_json(WEIGHTS / "weights.json", weights)
+    write_json(METRICS / "train.json", {"best_epoch": 2, "epochs": 3, "seconds_per_epoch": 0.1})
+    featurized = {"images": 36, "forward_passes": 36, "reused": 0, "seconds": 1.0, "images_per_second": 36.0}
+    write_json(METRICS / "featurize.json", {**featurized, "seconds_forward": 0.75})
+    for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1"):
+        name = curve.split("/")[1]
+        write_text(CURVES / f"plots/metrics/{curve}.tsv", f"step\t{name}\n0\t0.5\n1\t0.75\n2\t0.625\n")
+    return folder
+
+
+def test_metrics(stage, capsys):
+    evaluate.main()
+    metrics = json.loads((METRICS / "test.json").read_text())
+    assert list(metrics) == ["images", "loss", "top1", "top5", "mean_class_accuracy"]
+    logits = np.array([logits for _, logits in ROWS], np.float64)
+    likelihood = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert metrics["images"] == 6
+    assert metrics["loss"] == pytest.approx(-np.log([p[label] for p, (label, _) in zip(likelihood, ROWS)]).mean())
+    assert metrics["top1"] == pytest.approx(3 / 6, abs=1e-6)
+    # The logits of the fourth row put its class behind five others.
+    assert metrics["top5"] == pytest.approx(5 / 6, abs=1e-6)
+    # cat 1/2, dög 1/2, red panda 0/1, ant 1/1; the others have no images.
+    assert metrics["mean_class_accuracy"] == pytest.approx((0.5 + 0.5 + 0 + 1) / 4)
+    assert capsys.readouterr().out == "6 test images: top-1 0.5000, top-5 0.8333\n"
+
+
+def test_the_table_names_what_every_image_is_and_was_taken_for(stage):
+    evaluate.main()
+    with open(METRICS / "confusion.csv", newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["actual", "predicted"]
+    assert rows == [
+        ["cat", "cat"],
+        ["dög", "dög"],
+        ["dög", "cat"],
+        ["red, panda", "cat"],
+        ["ant", "ant"],
+        ["cat", "unseen"],
+    ]
+
+
+def test_the_table_of_classes_leaves_open_what_was_not_counted(stage):
+    evaluate.main()
+    with open(METRICS / "classes.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["class", "accuracy"],
+        ["cat", "0.5"],
+        ["dög", "0.5"],
+        ["red, panda", "0.0"],
+        ["ant", "1.0"],
+        ["bee", ""],
+        ["fly", ""],
+        ["unseen", ""],
+    ]
+
+
+def test_the_report_shows_what_the_test_found_and_what_made_the_head(stage):
+    evaluate.main()
+    page = (METRICS / "report.html").read_text(encoding="utf-8")
+    assert "50.0\u202f% of 6 test images recognised" in page
+    # Three mistakes and three hits, with their pictures.
+    assert sorted(re.findall('alt="(.*?)"', page)) == sorted(row.path for row in lists.read("test"))
+    assert page.count('src="data:image/jpeg;base64,') == 6
+    for name, value in [
+        ("dataset.name", "digits"),
+        ("split.test", "0.25"),
+        ("images", "20 train, 10 valid, 6 test"),
+        ("network", BACKBONE),
+        ("weights", "a file"),
+        ("SHA-256", "0123456789ab"),
+        ("parameters", "470,072"),
+        ("cut", "pool"),
+        ("dim", "256"),
+        ("optimizer", "adam"),
+    ]:
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in page
+    assert "best: 2" in page
+    assert re.search(r"<title>epoch 2: train 0\.75, valid 0\.75</title>", page)
+
+
+def test_features_of_another_list_are_refused(stage):
+    rows = lists.read("test")
+    lists.write(SPLIT / "test.lst", [*rows[:2], rows[2]._replace(label=5), *rows[3:]])
+    with pytest.raises(InputError, match=r"^the features are not those of data/split/test\.lst: run `dvc repro`$"):
+        evaluate.main()
+
+
+def test_run_again_it_writes_the_same(stage):
+    written = ["classes.csv", "confusion.csv", "report.html", "test.json"]
+    before = {path.name for path in METRICS.iterdir()}
+
+    def outputs():
+        return [(METRICS / name).read_bytes() for name in written]
+
+    evaluate.main()
+    first = outputs()
+    evaluate.main()
+    assert outputs() == first
+    assert sorted({path.name for path in METRICS.iterdir()} - before) == written
+
+
+def test_only_the_test_images_are_read(stage):
+    assert sorted(path.name for path in stage.glob("data/features/*")) == ["features.json", "test.idx", "test.rec"]
+    evaluate.main()

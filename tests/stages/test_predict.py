@@ -1,0 +1,230 @@
+"""Which class an image is of, by the command."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from stages import predict
+from stages.backend.mx import mx
+from stages.classifier import head
+from stages.dataset import lists
+from stages.features import compute as features
+from stages.features import records
+from tests.conftest import ROOT
+from tests.pictures import encoded, photo, save_folder
+
+pytestmark = pytest.mark.xdist_group("trained")
+
+CLASSES = ["cat", "dög", "red panda"]
+
+
+@pytest.fixture
+def run(trained, capsys, monkeypatch):
+    """run(argument, …): the command where the classifier was trained; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(trained)
+
+    def run(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = predict.main(list(map(str, arguments)))
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The number of forward passes of every block, as they are made."""
+    counts = []
+
+    def counting(*arguments):
+        result = real(*arguments)
+        counts.append(result[2]["forward_passes"])
+        return result
+
+    real = features.featurize
+    monkeypatch.setattr(features, "featurize", counting)
+    return counts
+
+
+def softmax(logits):
+    return mx.nd.softmax(mx.nd.array(logits)).asnumpy()
+
+
+def paths(printed):
+    """The images of the command's CSV, in order."""
+    return [row["image"] for row in csv.DictReader(io.StringIO(printed)) if row["rank"] == "1"]
+
+
+# What is predicted
+
+
+def test_the_test_images_get_the_probabilities_that_evaluate_measured(run, passes):
+    rows = lists.read("test")
+    code, printed, _ = run("--json", "--top", 3, *(f"data/images/{row.path}" for row in rows))
+    assert code == 0
+    expected = softmax(head.load(mx.cpu())[0].logits(records.read("test")[0]))
+    for line, row, wanted in zip(printed.splitlines(), rows, expected, strict=False):
+        answer = json.loads(line)
+        assert answer["image"] == f"data/images/{row.path}"
+        found = {p["class"]: p["probability"] for p in answer["predictions"]}
+        np.testing.assert_allclose([found[name] for name in CLASSES], wanted, atol=1e-6)
+    with open("metrics/confusion.csv", encoding="utf-8") as file:
+        predicted = [row["predicted"] for row in csv.DictReader(file)]
+    assert [json.loads(line)["predictions"][0]["class"] for line in printed.splitlines()] == predicted
+    # Their features were computed when the classifier was trained.
+    assert passes == [0]
+
+
+def test_a_new_image_goes_through_the_network_once(run, passes, tmp_path):
+    photo(seed=70).save(tmp_path / "new.png")
+    first = run("--json", tmp_path / "new.png")
+    assert first[0] == 0
+    assert run("--json", tmp_path / "new.png") == first
+    assert passes == [1, 0]
+
+
+def test_blocks_make_no_difference(run, monkeypatch):
+    _, whole, _ = run("data/images", "--csv")
+    assert len(paths(whole)) == 24
+    monkeypatch.setattr(predict, "BLOCK", 7)
+    assert run("data/images", "--csv")[:2] == (0, whole)
+
+
+# What is printed
+
+
+def test_as_a_table(run):
+    code, printed, _ = run("data/images/cat", "data/images/red panda/000.jpg")
+    lines = printed.splitlines()
+    assert (code, len(lines)) == (0, 9)
+    for line in lines:
+        image, name, probability = line.replace("red panda", "red_panda").split()
+        assert image.endswith(".jpg") and name.replace("_", " ") in CLASSES
+        assert len(probability) == 6 and 0.3333 <= float(probability) <= 1
+    # In columns.
+    assert len({line.rindex(" ") for line in lines}) == 1
+
+
+def test_a_table_keeps_its_columns():
+    file = io.StringIO()
+    predict.write_table(
+        ["a.jpg", "b/c.jpg"], [[("cat", 0.9), ("red panda", 0.1)], [("red panda", 1.0), ("cat", 0.0)]], file
+    )
+    assert file.getvalue() == (
+        "a.jpg    cat        0.9000  red panda  0.1000\n"
+        "b/c.jpg  red panda  1.0000  cat        0.0000\n"
+    )  # fmt: skip
+
+
+def test_as_csv_with_a_row_for_each_class(run):
+    _, printed, _ = run("data/images/cat/000.jpg", "--csv", "--top", 2)
+    lines = printed.splitlines()
+    assert lines[0] == "image,rank,class,probability"
+    assert [line.split(",")[:2] for line in lines[1:]] == [["data/images/cat/000.jpg", rank] for rank in "12"]
+
+
+def test_the_likeliest_come_first_and_there_are_no_more_than_classes(run):
+    _, printed, _ = run("data/images/cat/000.jpg", "--json", "--top", 100)
+    found = json.loads(printed)["predictions"]
+    assert sorted(p["class"] for p in found) == CLASSES
+    probabilities = [p["probability"] for p in found]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--top", "0", "a.jpg"], ["--top", "two", "a.jpg"], ["--csv", "--json", "a"], []]
+)
+def test_wrong_arguments_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as refused:
+        predict.main(arguments)
+    assert refused.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+# Which files
+
+
+def test_folders_are_walked_and_what_is_hidden_is_passed_over(run, tmp_path):
+    save_folder(tmp_path / "b" / "deep", ["x"], per_class=2)
+    photo(seed=71).save(tmp_path / "a.png")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "c.png").write_bytes(b"")
+    (tmp_path / "b" / ".DS_Store").write_bytes(b"")
+    os.mkfifo(tmp_path / "b" / "pipe")
+    code, printed, _ = run(tmp_path, "--csv")
+    assert code == 0
+    assert paths(printed) == [f"{tmp_path}/a.png", f"{tmp_path}/b/deep/x/000.jpg", f"{tmp_path}/b/deep/x/001.jpg"]
+
+
+def test_names_are_read_from_standard_input(run):
+    listed = b"data/images/cat/001.jpg\n\ndata/images/d\xc3\xb6g/000.jpg\r\ndata/images/cat"
+    code, printed, _ = run("--csv", "data/images/cat/005.jpg", "-", stdin=listed)
+    assert code == 0
+    assert paths(printed)[:3] == [f"data/images/{name}.jpg" for name in ("cat/005", "cat/001", "dög/000")]
+    assert len(paths(printed)) == 3 + 8
+
+
+def test_what_cannot_be_read_is_reported_and_the_others_go_on(run, tmp_path):
+    whole = encoded(photo(seed=72), "JPEG")
+    files = {"a.jpg": whole, "b.jpg": whole[: len(whole) // 2], "c.jpg": b"", "d.txt": b"text", "e.txt": b"text"}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    code, printed, complaints = run(tmp_path, tmp_path / "none.jpg", "/dev/null", "--csv")
+    assert code == 1
+    assert paths(printed) == [f"{tmp_path}/a.jpg"]
+    beginnings = [
+        "/dev/null is not a file",
+        f"{tmp_path}/b.jpg is damaged or cut short",
+        f"{tmp_path}/c.jpg is empty (0 bytes)",
+        f"{tmp_path}/d.txt is not an image",
+        f"{tmp_path}/e.txt is a copy: {tmp_path}/d.txt is not an image",
+        f"{tmp_path}/none.jpg does not exist",
+    ]
+    for line, beginning in zip(sorted(complaints.splitlines()), beginnings):
+        assert line.startswith(f"error: {beginning}")
+    assert len(complaints.splitlines()) == len(beginnings)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_a_file_without_rights_is_reported(run, tmp_path):
+    (tmp_path / "a.jpg").touch(mode=0o000)
+    assert run(tmp_path / "a.jpg") == (1, "", f"error: {tmp_path}/a.jpg cannot be read (Permission denied)\n")
+
+
+def test_when_nothing_can_be_read_nothing_is_printed(run, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    assert run(tmp_path) == (1, "", f"error: {tmp_path}/a.jpg is empty (0 bytes)\n")
+
+
+def test_an_empty_list_is_fine(run):
+    assert run("-") == (0, "", "")
+
+
+def test_a_name_that_is_not_text_goes_out_as_it_came_in(trained, monkeypatch, capsysbinary, tmp_path):
+    path = os.fsencode(tmp_path / "gr") + b"\xfc\xdfe.png"
+    with open(path, "wb") as file:
+        file.write(encoded(photo(seed=73), "PNG"))
+    monkeypatch.chdir(trained)
+    assert predict.main([os.fsdecode(path)]) == 0
+    assert capsysbinary.readouterr().out.startswith(path + b"  ")
+
+
+def test_a_reader_that_has_had_enough_gets_no_traceback(trained):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.predict", "data/images"],
+        cwd=trained,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert b"Error" not in process.stderr.read()
+    assert process.wait(timeout=60) == 1
