@@ -5,7 +5,7 @@ import sqlite3
 from collections import Counter
 
 from stages.common import params
-from stages.common.errors import InputError
+from stages.common.errors import InputError, run
 from stages.features.store import DIGEST_BYTES, FINGERPRINT_BYTES, VARIABLE, open_store, place, unseal
 
 
@@ -65,4 +65,4 @@ def _clear(store, _):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,7 +8,7 @@ from stages.backend import devices
 from stages.classifier import head
 from stages.classifier.scores import per_class_accuracy, score, softmax
 from stages.common import params
-from stages.common.errors import InputError
+from stages.common.errors import InputError, run
 from stages.common.files import read_json, replacing, write_json
 from stages.common.layout import CURVES, IMAGES, METRICS, SPLIT, WEIGHTS
 from stages.dataset import lists
@@ -102,4 +102,4 @@ def made_of(given, about, images):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

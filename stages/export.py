@@ -19,7 +19,7 @@ from stages.backbones.catalogue import BACKBONES
 from stages.backend.mx import mx
 from stages.classifier import trained as classifier
 from stages.common import params
-from stages.common.errors import InputError
+from stages.common.errors import InputError, run
 from stages.common.files import read_json, replacing, write_text
 from stages.common.layout import METRICS, WEIGHTS
 from stages.dataset import lists
@@ -177,4 +177,4 @@ def _table(values):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from stages.common.errors import run
 from stages.common import params
 from stages.common.files import mapped_array, write_json
 from stages.common.layout import FEATURES, IMAGES, METRICS, SUBSETS
@@ -50,4 +51,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,7 +12,7 @@ import platformdirs
 from PIL import Image
 
 from stages.common import params
-from stages.common.errors import InputError
+from stages.common.errors import InputError, run
 from stages.common.files import replacing, write_text
 from stages.common.layout import CLASSES, IMAGES
 from stages.common.progress import progress
@@ -148,4 +148,4 @@ def _link(source, destination):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

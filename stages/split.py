@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 
 from stages.common import params
-from stages.common.errors import InputError
+from stages.common.errors import InputError, run
 from stages.common.files import replacing
 from stages.common.layout import IMAGES, SPLIT, SUBSETS
 from stages.dataset import lists
@@ -131,4 +131,4 @@ def report_duplicates(digests):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

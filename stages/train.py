@@ -10,7 +10,7 @@ from stages.backend.mx import mx
 from stages.classifier import head
 from stages.classifier.scores import score
 from stages.common import params
-from stages.common.errors import InputError
+from stages.common.errors import InputError, run
 from stages.common.files import read_json, write_json
 from stages.common.layout import CURVES, METRICS
 from stages.features import records
@@ -143,4 +143,4 @@ def _prepare(network, x, labels, share, context):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,7 +14,7 @@ from stages.backbones.catalogue import BACKBONES
 from stages.backbones.efficientnet_lite import SIZES
 from stages.backend.mx import mx
 from stages.common import params
-from stages.common.errors import InputError
+from stages.common.errors import InputError, run
 from stages.common.files import replacing, write_json
 from stages.common.layout import WEIGHTS
 from stages.inference import compile as inference
@@ -91,4 +91,4 @@ def _sha256(path):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+from collections.abc import Iterator
+from typing import Any, Literal, Union
 
 import joblib
 
@@ -12,7 +14,9 @@ from stages.common.errors import InputError
 OLDEST, NEWEST = (5, 0), (8, 9)
 
 
-def resolve(devices, workers):
+def resolve(
+    devices: Union[Literal["auto", "cpu", "gpu"], list[int]], workers: Union[Literal["auto"], int]
+) -> list[str]:
     """Names the device of every worker.
 
     devices: "auto" (the GPUs, or the CPU where there is none), "cpu", "gpu" or a list of GPU numbers.
@@ -23,7 +27,7 @@ def resolve(devices, workers):
     if devices == "cpu" or (devices == "auto" and not gpus):
         count = joblib.cpu_count(only_physical_cores=True) if workers == "auto" else workers
         return [f"cpu({i})" for i in range(count)]
-    numbers = list(range(gpus)) if devices in ("auto", "gpu") else devices
+    numbers = devices if isinstance(devices, list) else list(range(gpus))
     if not numbers or max(numbers) >= gpus:
         wanted = "a GPU" if devices == "gpu" else f"GPU {max(numbers)}"
         raise InputError(f"runtime.devices asks for {wanted} and MXNet sees {gpus}: set it to auto or cpu")
@@ -38,25 +42,23 @@ def resolve(devices, workers):
     return [f"gpu({i})" for i in (numbers if workers == "auto" else (numbers * workers)[:workers])]
 
 
-def context(device):
+def context(device: str) -> Any:
     """The MXNet context of a device name."""
     kind, number = device.rstrip(")").split("(")
     return mx.Context(kind, int(number))
 
 
-def compute_capability(number):
+def compute_capability(number: int) -> tuple[int, int]:
     """The compute capability of a GPU, such as (8, 6)."""
     runtime = ctypes.CDLL("libcudart.so.11.0")
-    values = []
-    for attribute in (75, 76):  # cudaDevAttrComputeCapabilityMajor and Minor
-        value = ctypes.c_int()
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    for value, attribute in ((major, 75), (minor, 76)):  # cudaDevAttrComputeCapabilityMajor and Minor
         runtime.cudaDeviceGetAttribute(ctypes.byref(value), attribute, number)
-        values.append(value.value)
-    return tuple(values)
+    return major.value, minor.value
 
 
 @contextlib.contextmanager
-def memory_of(device, setting):
+def memory_of(device: object, setting: str) -> Iterator[None]:
     """Turns MXNet's error that ``device`` is out of memory into an InputError that names the ``setting`` to lower."""
     try:
         yield

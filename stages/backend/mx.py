@@ -1,21 +1,26 @@
 """The only place that imports MXNet; the others say ``from stages.backend.mx import mx``.
 
-MXNet 1.9.1 was made for numpy 1.23, for setuptools' distutils, and for CUDA 11.2 libraries installed
-system-wide. What it needs on today's machines is done here, before the import.
+``mx`` loads MXNet when it is first used. MXNet 1.9.1 was made for numpy 1.23, for setuptools' distutils, and for CUDA
+11.2 libraries installed system-wide: what it needs on today's machines, ``load`` does before the import.
 ``python -m stages.backend.mx`` checks the installation and says what was found.
 """
 
 import contextlib
 import ctypes
+import functools
 import importlib.util
 import os
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import joblib
 import numpy as np
 
-from stages.common.errors import InputError
+from stages.common.errors import InputError, run
 
 # What libmxnet.so of mxnet-cu112 links to, in an order in which each finds those it needs already loaded.
 CUDA_LIBRARIES = (
@@ -31,7 +36,7 @@ GCC_RUNTIME = {"libgomp.so.1": "libgomp-*.so.1*", "libquadmath.so.0": "libquadma
 OPTIONAL = ("scipy", "sklearn")
 
 
-def _site_packages():
+def _site_packages() -> Path:
     spec = importlib.util.find_spec("mxnet")
     # Without an origin it is but a folder of that name, such as what is left of an MXNet that was uninstalled.
     if spec is None or spec.origin is None:
@@ -41,14 +46,14 @@ def _site_packages():
     return Path(spec.origin).parent.parent
 
 
-def _load_cuda_wheels(site):
+def _load_cuda_wheels(site: Path) -> None:
     """Loads the CUDA libraries that were installed as wheels, so that libmxnet.so finds them."""
     for name in CUDA_LIBRARIES:
         for path in site.glob(f"nvidia/*/lib/{name}"):
             ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
 
 
-def _link_gcc_runtime(site):
+def _link_gcc_runtime(site: Path) -> bool:
     """Links other wheels' copies of the GCC runtime next to libmxnet.so, whose RPATH is $ORIGIN.
 
     Only what the system lacks; returns whether anything was linked.
@@ -65,7 +70,7 @@ def _link_gcc_runtime(site):
     return bool(links)
 
 
-def _loads(library):
+def _loads(library: str) -> bool:
     try:
         ctypes.CDLL(library)
     except OSError:
@@ -74,10 +79,10 @@ def _loads(library):
 
 
 @contextlib.contextmanager
-def _hidden(packages):
+def _hidden(packages: Sequence[str]) -> Iterator[None]:
     """Makes the import of ``packages`` fail, as if they were not installed; those imported before stay."""
     hidden = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is how an import is made to fail
     try:
         yield
     finally:
@@ -85,33 +90,43 @@ def _hidden(packages):
             del sys.modules[name]
 
 
-def _import_mxnet():
-    site = _site_packages()
-    # Not above: a Python without MXNet may not have it either, and is to say so.
-    import joblib
+@functools.cache
+def load() -> ModuleType:
+    """Imports MXNet, with what it needs around it; returns the module.
 
+    Sets ``numpy.bool``, and OMP_NUM_THREADS where it is not set. Raises InputError where MXNet is not installed, or
+    does not work here.
+    """
+    site = _site_packages()
     _load_cuda_wheels(site)
     # numpy 1.24 dropped this name; MXNet 1.9.1 uses it when it is imported and later.
-    np.bool = np.bool_
+    setattr(np, "bool", np.bool_)  # noqa: B010
     # MXNet would use half of what the system calls processors, as if they were all hyper-threads.
     os.environ.setdefault("OMP_NUM_THREADS", str(joblib.cpu_count(only_physical_cores=True)))
     try:
-        with warnings.catch_warnings(), _hidden(OPTIONAL):
-            warnings.simplefilter("ignore")
-            import mxnet
+        try:
+            return _imported()
+        except OSError:
+            if not _link_gcc_runtime(site):
+                raise
+            return _imported()
     except OSError as error:
-        if _link_gcc_runtime(site):
-            return _import_mxnet()
         raise InputError(_cannot_load(error)) from error
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"MXNet does not work with the packages installed for {sys.executable} ({error}): "
             "it needs the versions in constraints.txt; run `make setup`"
         ) from error
+
+
+def _imported() -> ModuleType:
+    with warnings.catch_warnings(), _hidden(OPTIONAL):
+        warnings.simplefilter("ignore")
+        import mxnet
     return mxnet
 
 
-def _cannot_load(error):
+def _cannot_load(error: OSError) -> str:
     library = str(error).split(":")[0]
     if library.startswith("libcuda.so"):
         return (
@@ -124,14 +139,25 @@ def _cannot_load(error):
     )
 
 
-mx = _import_mxnet()
+class _MXNet:
+    """Stands for the module ``mxnet`` and loads it when the first of its names is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(load(), name)
+
+    def __reduce__(self) -> str:
+        # Pickled by its name here, so that functions that use it can travel to other processes.
+        return "mx"
 
 
-def main():
+mx: Any = _MXNet()
+
+
+def main() -> None:
     """Says which MXNet is installed and what it can run on."""
     gpus = mx.context.num_gpus()
     print(f"MXNet {mx.__version__}, {gpus} GPU{'' if gpus == 1 else 's'}, numpy {np.__version__}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -4,7 +4,8 @@ import contextlib
 import difflib
 import math
 import re
-from typing import Annotated, Literal, Optional, Union
+from pathlib import Path
+from typing import Annotated, Any, Literal, Optional, Union
 
 import yaml
 from pydantic import (
@@ -19,15 +20,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
-from stages.backbones.catalogue import BACKBONES, CUTS
 from stages.common.errors import InputError
 
 FILE = "params.yaml"
 
 
-def _number(value):
+def _number(value: object) -> float:
     # YAML 1.1 reads 1e-3 (no dot) as text, and DVC writes it so.
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
@@ -37,7 +37,7 @@ def _number(value):
     return value
 
 
-def _off(value):
+def _off(value: object) -> object:
     # YAML 1.1 reads off as false.
     return "off" if value is False else value
 
@@ -71,26 +71,13 @@ class Dataset(Section):
     on_bad_image: Literal["fail", "skip"]
 
 
-class BackboneSection(Section):
-    name: StrictStr
+class BackboneChoice(Section):
+    """Which names and cuts there are is the catalogue's to say (``stages.backbones.catalogue``)."""
+
+    name: Text
     weights: Literal["pretrained", "file"]
     path: Text
-    cut: Literal[CUTS]
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name):
-        if name not in BACKBONES:
-            near = difflib.get_close_matches(name, BACKBONES, n=3) or sorted(BACKBONES)
-            raise ValueError(f"there is no backbone {name!r}; there is {', '.join(near)}")
-        return name
-
-    @model_validator(mode="after")
-    def _can_cut(self):
-        cuts = BACKBONES[self.name].cuts
-        if self.cut not in ("auto", *cuts):
-            raise ValueError(f"cut of {self.name} must be auto or {' or '.join(cuts)} (got {self.cut!r})")
-        return self
+    cut: Text
 
 
 class Split(Section):
@@ -101,7 +88,7 @@ class Split(Section):
     seed: Seed
 
     @model_validator(mode="after")
-    def _whole(self):
+    def _whole(self) -> "Split":
         total = self.train + self.valid + self.test
         if abs(total - 1) > 1e-6:
             raise ValueError(f"train, valid and test must add up to 1 (they add up to {total:g})")
@@ -138,13 +125,13 @@ class Runtime(Section):
 
     @field_validator("ray_address")
     @classmethod
-    def _address(cls, address):
+    def _address(cls, address: str) -> str:
         if not re.fullmatch(r"auto|local|(ray://)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", address):
             raise ValueError(f"must be auto, local, host:port or ray://host:port (got {address!r})")
         return address
 
     @model_validator(mode="after")
-    def _anywhere(self):
+    def _anywhere(self) -> "Runtime":
         if self.engine == "ray" and isinstance(self.devices, list):
             raise ValueError("engine ray hands the GPUs out itself: set devices to gpu, and workers to how many")
         return self
@@ -152,15 +139,15 @@ class Runtime(Section):
 
 class Params(Section):
     dataset: Dataset
-    backbone: BackboneSection
+    backbone: BackboneChoice
     split: Split
     featurize: Featurize
     train: Train
     runtime: Runtime
 
 
-def load(path=FILE):
-    """Reads and checks ``path``; returns a :class:`Params`.
+def load(path: Union[str, Path] = FILE) -> Params:
+    """Reads and checks ``path``.
 
     Raises InputError with one sentence that names the first key that is wrong, and how many others are.
     """
@@ -180,15 +167,14 @@ def load(path=FILE):
         raise InputError(_sentence(path, error.errors())) from None
 
 
-def _sentence(path, errors):
+def _sentence(path: Union[str, Path], errors: list[ErrorDetails]) -> str:
     first = errors[0]
-    # pydantic adds the branch of a Union to the place; keep the keys of the file only.
-    keys = [
-        str(part) for part in first["loc"] if not str(part).startswith(("literal", "list[", "constrained", "function"))
-    ]
-    key = ".".join(keys[:2]) or "the file"
+    # A place is section, key, and then what pydantic tried inside the key's value.
+    keys = [str(part) for part in first["loc"][:2]]
+    key = ".".join(keys) or "the file"
     if first["type"] == "extra_forbidden":
-        known = _fields(keys[:-1])
+        section: Any = Params if len(keys) == 1 else Params.model_fields[keys[0]].annotation
+        known = list(section.model_fields)
         near = difflib.get_close_matches(keys[-1], known, n=1)
         what = f"no such key; did you mean {near[0]}?" if near else f"no such key; there is {', '.join(known)}"
     elif first["type"] == "missing":
@@ -196,23 +182,12 @@ def _sentence(path, errors):
     elif first["type"] == "value_error":
         what = str(first["ctx"]["error"])
     else:
-        wanted = dict.fromkeys(_message(e) for e in errors if _same_key(e["loc"], first["loc"]))
+        wanted = dict.fromkeys(_message(error) for error in errors if error["loc"][:2] == first["loc"][:2])
         what = f"{'; or '.join(wanted)} (got {first['input']!r})"
-    others = len({tuple(e["loc"][:2]) for e in errors}) - 1
+    others = len({error["loc"][:2] for error in errors}) - 1
     more = f" (and {others} more key{'s' if others > 1 else ''} to mend)" if others else ""
     return f"{path}: {key}: {what}{more}"
 
 
-def _message(error):
+def _message(error: ErrorDetails) -> str:
     return _MESSAGES.get(error["type"]) or error["msg"].replace("Input should be", "must be")
-
-
-def _same_key(a, b):
-    return a[:2] == b[:2]
-
-
-def _fields(keys):
-    model = Params
-    for key in keys:
-        model = model.model_fields[key].annotation
-    return list(model.model_fields)

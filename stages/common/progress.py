@@ -1,6 +1,8 @@
 """Progress bars for long work."""
 
 import sys
+from collections.abc import Iterable
+from typing import Any, Optional
 
 from tqdm import tqdm
 
@@ -8,19 +10,22 @@ from tqdm import tqdm
 MANY = 10
 
 
-def progress(iterable=None, total=None, **options):
-    """A tqdm bar over images on stderr; in a log file a line every ten seconds.
+def progress(
+    images: Optional[Iterable[Any]] = None, *, total: int, desc: Optional[str] = None, leave: bool = True
+) -> "tqdm[Any]":
+    """A tqdm bar over ``total`` images on stderr; in a log file a line every ten seconds.
 
-    iterable: with a length, or None or a generator with ``total``.
+    images: what to iterate over, or None for a bar that is moved by its ``update``. desc: what is being done. leave:
+    whether the bar stays when it is done.
     """
-    total = len(iterable) if total is None else total
     interval = 0.2 if sys.stderr.isatty() else 10
     return tqdm(
-        iterable,
+        images,
         total=total,
+        desc=desc,
+        leave=leave,
         unit=" images",
         mininterval=interval,
         maxinterval=interval,
         disable=total < MANY,
-        **options,
     )

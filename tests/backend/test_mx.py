@@ -48,10 +48,13 @@ class Site:
         (self.folder / path).write_text(text)
 
     def run(self, before="", **environment):
-        """Imports ``stages.backend.mx`` after the code ``before``; returns (exit code, stdout, stderr)."""
+        """Uses ``stages.backend.mx`` after the code ``before``; returns (exit code, stdout, stderr)."""
         path = os.pathsep.join(map(str, (ROOT, self.folder, self.others)))
         environment = {**os.environ, "PYTHONPATH": path, **environment}
-        program = f"{before}\nfrom stages.backend.mx import mx\nprint('imported', mx.__name__)"
+        program = (
+            f"{before}\nfrom stages.backend.mx import mx\nfrom stages.common.errors import run\n"
+            "run(lambda: print('imported', mx.__name__))"
+        )
         # -S: without the site-packages of this Python.
         done = subprocess.run([sys.executable, "-S", "-c", program], env=environment, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
@@ -74,6 +77,14 @@ def test_mxnet_gets_the_physical_cores_unless_told_otherwise(site):
     cores = joblib.cpu_count(only_physical_cores=True)
     assert site.run("import os\nos.environ.pop('OMP_NUM_THREADS', None)") == (0, f"{cores}\nimported mxnet\n", "")
     assert site.run(OMP_NUM_THREADS="3") == (0, "3\nimported mxnet\n", "")
+
+
+def test_importing_the_module_does_nothing(site):
+    site.mxnet("raise SystemExit('MXNet is imported')")
+    program = "import os, numpy\nbefore = dict(os.environ)\nimport stages.backend.mx\n"
+    assert (
+        site.run(f"{program}assert before == dict(os.environ) and not hasattr(numpy, 'bool')\nraise SystemExit")[0] == 0
+    )
 
 
 # --- As it is installed ----------------------------------------------------------------------------------------------
@@ -101,6 +112,7 @@ def test_what_mxnet_can_do_without_is_not_imported_and_can_be_later():
     program = """
 import importlib.util, sys
 from stages.backend.mx import mx
+mx.nd.ones(2)
 print({"scipy", "sklearn"} & set(sys.modules))
 print(all(importlib.util.find_spec(name) for name in ("scipy", "sklearn")))
 """

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -12,9 +13,18 @@ ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
+def command(program):
+    """The text of a program as a command: Python's arguments for it."""
+    return [
+        sys.executable,
+        "-c",
+        f"from stages.common.errors import run\ndef main():\n{indent(program, '    ')}\nrun(main)",
+    ]
+
+
 def run(program, folder):
-    """Runs the text of a program in ``folder``; returns (exit code, stderr)."""
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    """Runs the text of a program as a command in ``folder``; returns (exit code, stderr)."""
+    done = subprocess.run(command(program), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     return done.returncode, done.stderr
 
 
@@ -45,9 +55,9 @@ def test_a_stage_without_params_says_so(tmp_path):
 
 
 def test_ctrl_c_is_one_sentence_and_fails(tmp_path):
-    program = "import stages.common.errors, time; print('ready'); time.sleep(60)"
+    program = "import time; print('ready'); time.sleep(60)"
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
+        command(program),
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -64,7 +74,7 @@ def test_ctrl_c_is_one_sentence_and_fails(tmp_path):
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
-    program = "import stages.common.errors; open('/dev/full', 'w', buffering=1).write('text\\n')"
+    program = "open('/dev/full', 'w', buffering=1).write('text\\n')"
     code, printed = run(program, tmp_path)
     assert code == 1
     assert printed.startswith("error: cannot write: No space left on device; ")
@@ -74,7 +84,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
 @pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM"])
 def test_a_place_where_nothing_can_be_written_is_named(tmp_path, number):
     program = f"""
-import errno, os, stages.common.errors
+import errno, os
 raise OSError(errno.{number}, os.strerror(errno.{number}), "data/features/train.rec.tmp")
 """
     code, printed = run(program, tmp_path)
@@ -87,7 +97,7 @@ raise OSError(errno.{number}, os.strerror(errno.{number}), "data/features/train.
 def test_a_folder_without_rights_is_named(tmp_path):
     (tmp_path / "metrics").mkdir(mode=0o500)
     code, printed = run(
-        "import stages.common.errors\nfrom stages.common.files import write_text\nwrite_text('metrics/a', 'b')",
+        "from stages.common.files import write_text\nwrite_text('metrics/a', 'b')",
         tmp_path,
     )
     assert code == 1
@@ -103,11 +113,11 @@ def test_a_folder_without_rights_is_named(tmp_path):
     ],
 )
 def test_what_is_our_own_mistake_keeps_its_traceback(tmp_path, program, last):
-    code, printed = run(f"import stages.common.errors\n{program}", tmp_path)
+    code, printed = run(program, tmp_path)
     assert code == 1
     assert printed.startswith("Traceback (most recent call last):")
     assert printed.rstrip().endswith(last)
 
 
 def test_an_exit_stays_an_exit(tmp_path):
-    assert run("import stages.common.errors\nraise SystemExit(3)", tmp_path) == (3, "")
+    assert run("raise SystemExit(3)", tmp_path) == (3, "")
