@@ -1,7 +1,7 @@
 """Progress bars for long work."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any, Optional
 
 from tqdm import tqdm
@@ -11,13 +11,15 @@ MANY = 10
 
 
 def progress(
-    images: Optional[Iterable[Any]] = None, *, total: int, desc: Optional[str] = None, leave: bool = True
+    images: Optional[Iterable[Any]] = None, total: Optional[int] = None, desc: Optional[str] = None, leave: bool = True
 ) -> "tqdm[Any]":
-    """A tqdm bar over ``total`` images on stderr; in a log file a line every ten seconds.
+    """A tqdm bar on stderr; in a log file a line every ten seconds.
 
-    images: what to iterate over, or None for a bar that is moved by its ``update``. desc: what is being done. leave:
-    whether the bar stays when it is done.
+    images: what to iterate over, or None for a bar that is moved by its ``update``. total: how many there are, unless
+    ``images`` has a length. desc: what is being done. leave: whether the bar stays when it is done.
     """
+    if total is None:
+        total = len(images) if isinstance(images, Sized) else 0
     interval = 0.2 if sys.stderr.isatty() else 10
     return tqdm(
         images,
