@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint bench check-gpu clean
+.PHONY: help setup repro test lint soak bench check-gpu clean
 
 PYTHON ?= python3.11 python3.12 python3.10 python3.9 python3 python
 suitable := import sys; sys.exit(not ((3, 9) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32))
@@ -22,7 +22,8 @@ help:
 	@echo "make setup   make the environment .venv with MXNet for the $(device)"
 	@echo "make repro   setup, then run the pipeline (dvc repro)"
 	@echo "make test    setup, then lint and all tests"
-	@echo "make lint    ruff"
+	@echo "make soak    setup, then the tests that repeat what may fail once in a while, many times (an hour)"
+	@echo "make lint    ruff and mypy"
 	@echo "make bench   setup, then compare with PyTorch, ONNX Runtime and OpenVINO (half an hour; downloads PyTorch)"
 	@echo "make check-gpu  check the GPU environment on a machine without a GPU (downloads 2 GB)"
 	@echo "make clean   remove the environments"
@@ -36,7 +37,10 @@ test: lint
 	@$(activated) python -m pytest
 
 lint: $(developer)
-	@$(activated) ruff check . && ruff format --check .
+	@$(activated) ruff check . && ruff format --check . && mypy
+
+soak: $(developer)
+	@$(activated) HEADSTART_SOAK=10 python -m pytest -m soak
 
 bench: .venv/installed-requirements-bench.txt .venv-peers/installed-peers.txt
 	@$(activated) python -m bench

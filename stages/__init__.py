@@ -1,1 +1,24 @@
-"""Transfer learning as a DVC pipeline: one module per stage, named as the stage; the rest is what the stages share."""
+"""headstart's code. The stages, in the order of the pipeline, each ``python -m stages.<name>``:
+
+    images     the data set, every image checked to be readable
+    weights    the backbone's pretrained weights as one Gluon file
+    split      which images train, validate and test
+    featurize  every image's feature, from the feature cache or the backbone
+    train      the head, on the features
+    evaluate   how the head does on the test images
+
+The commands: ``predict`` (which class an image is of), ``export`` (the classifier for use elsewhere), ``cache`` (looks into
+the feature cache).
+
+The packages, from the ground up; each imports only those above it in this list:
+
+    common                      errors, files, params, where everything is
+    backend, dataset, engines   MXNet; images and lists; who computes
+    backbones                   pretrained networks and their weights files
+    inference                   a network made fast for features
+    features                    from image bytes to stored vectors
+    classifier                  what lies behind the cut: the head, its training and its scores
+    report, exports             the page about a test; the classifier for use elsewhere
+
+docs/architecture.md has the whole map.
+"""

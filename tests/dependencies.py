@@ -1,4 +1,7 @@
-"""Which modules of headstart a stage is made of: ``python -m tests.dependencies`` writes it to ``dvc.yaml``.
+"""Which modules of headstart a stage is made of.
+
+``python -m tests.dependencies`` writes it to ``dvc.yaml``, as the code each stage depends on, and to
+``docs/architecture.md``, as a table of what runs again when a module changes.
 
 Found in the source, imports inside functions included. What a module reads besides, such as a template, lies beside
 it under its name. ``errors`` and ``progress`` only talk to the user: no output can change with them, so none depends
@@ -14,6 +17,20 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 TALK = ("stages/common/errors.py", "stages/common/progress.py")
+
+ARCHITECTURE = ROOT / "docs/architecture.md"
+TABLE = re.compile(r"(?<=<!-- reruns -->\n).*?(?=<!-- /reruns -->)", re.DOTALL)
+
+# The packages from the ground up: each may import those in the rows before its own, and no other in its row.
+FLOORS = (
+    ("common",),
+    ("backend", "dataset", "engines"),
+    ("backbones",),
+    ("inference",),
+    ("features",),
+    ("classifier",),
+    ("report", "exports"),
+)
 
 
 def modules() -> list[str]:
@@ -97,5 +114,27 @@ def write_dvc_yaml() -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def table() -> str:
+    """What runs again when a module changes, in Markdown."""
+    used = {stage: set(dependencies(stage)) for stage in stages()}
+    names = sorted({name for its in used.values() for name in its} | set(modules()), key=_place)
+    lines = [f"| module | {' | '.join(used)} |", f"|---|{':-:|' * len(used)}"]
+    for name in names:
+        marks = " | ".join("●" if name in its else " " for its in used.values())
+        lines.append(f"| `{name[len('stages/') :]}` | {marks} |")
+    return "\n".join(lines) + "\n"
+
+
+def _place(path: str) -> tuple[int, str]:
+    return path.count("/"), path
+
+
+def write_table() -> None:
+    """Puts the table into ``docs/architecture.md``."""
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    ARCHITECTURE.write_text(TABLE.sub(lambda _: table(), text), encoding="utf-8")
+
+
 if __name__ == "__main__":
     write_dvc_yaml()
+    write_table()
