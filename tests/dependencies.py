@@ -36,7 +36,7 @@ FLOORS = (
 def modules() -> list[str]:
     """The paths of all modules of headstart, relative to the root, sorted."""
     found = (path.relative_to(ROOT).as_posix() for path in (ROOT / "stages").rglob("*.py"))
-    return sorted(path for path in found if not path.endswith("__init__.py") or (ROOT / path).stat().st_size)
+    return sorted(path for path in found if not (path.endswith("__init__.py") and _only_words(path)))
 
 
 def stages() -> dict[str, dict]:
