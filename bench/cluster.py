@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.pictures import encoded, photo
 from bench.reuse import workspace
 from stages.common import layout, params
 from stages.features import compute as features
 from stages.features.store import VARIABLE
-from tests.pictures import encoded, photo
 
 ROUNDS, WAITING, TIMED = 9, 8, 6
 PHOTOS = 80

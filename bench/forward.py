@@ -20,6 +20,7 @@ import joblib
 import numpy as np
 
 from bench.engine import BATCH
+from bench.pictures import encoded, photo
 from bench.table import Row
 from stages import export, weights
 from stages.backbones import checkpoint
@@ -29,7 +30,6 @@ from stages.backend.mx import mx
 from stages.dataset.decode import decode
 from stages.inference import compile as inference
 from stages.inference import pixels, quantize
-from tests.pictures import encoded, photo
 
 CORES = joblib.cpu_count(only_physical_cores=True)
 PHOTOS = 64

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from bench.pictures import encoded, photo
 from stages import featurize, weights
 from stages.common import files, layout, params
 from stages.dataset import lists
 from stages.features import compute as features
 from stages.features.store import VARIABLE, FeatureCache
-from tests.pictures import encoded, photo
 
 ROUNDS = 5
 WARM, DIM = 20_000, 1280

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bench.project import clone
 from stages.common.progress import progress
-from tests.conftest import clone
 
 RATES = ["0.1", "0.03", "0.02", "0.003", "0.001"]
 EXPERIMENTS = "refs/exps/??/*/*"

@@ -19,11 +19,11 @@ import psutil
 import yaml
 
 from bench import forward
+from bench.pictures import encoded, photo
 from bench.reuse import DIM, run, workspace
 from bench.table import Row, memory_row
 from stages.common import params
 from stages.features.store import VARIABLE
-from tests.pictures import encoded, photo
 
 ROUNDS = 3
 # Images of the shorter and of the longer run.

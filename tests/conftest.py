@@ -1,19 +1,15 @@
-"""A copy of the project to run the real `dvc` in, and the small data it runs on."""
+"""The small data and backbones that tests run on, and a clone of the project to run the real `dvc` in."""
 
 import json
 import os
-import re
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-from tests.pictures import save_folder
+from bench.pictures import save_folder
+from bench.project import clone, set_params
 
 ROOT = Path(__file__).parent.parent
 BACKBONE = "mobilenet0.25"
@@ -42,14 +38,6 @@ def weights_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "random.params"
     network.save_parameters(str(path))
     return path
-
-
-def set_params(path, **values):
-    """Changes the params.yaml at ``path``, which begins as the shipped one: ``set_params(path, train={"lr": 0.1})``."""
-    params = yaml.safe_load((path if path.exists() else ROOT / "params.yaml").read_text())
-    for section, settings in values.items():
-        params[section].update(settings)
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 @pytest.fixture
@@ -98,87 +86,6 @@ def vgg(workspace, vgg_file, monkeypatch):
     monkeypatch.setattr(networks, "build", lambda name: narrow_vgg())
     workspace("vgg16", vgg_file)
     return networks.load("vgg16")
-
-
-class Project:
-    """A git clone of the working tree in ``folder``, with the commands a user types."""
-
-    def __init__(self, folder):
-        self.folder = Path(folder)
-        self.environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "HEADSTART_CACHE": str(self.folder.parent / "cache"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-
-    def run(self, *command, code=0, **environment):
-        """Runs ``command`` in the project; returns what it printed. Fails unless it exits with ``code``."""
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == code, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}"
-        return done.stdout
-
-    def repro(self, **settings):
-        """`dvc repro`; returns the names of the stages that ran."""
-        printed = self.run("dvc", "repro", **settings)
-        return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
-
-    def run_queue(self, jobs=2):
-        """`dvc queue start`; returns, when all is done, what `dvc queue status` says."""
-        found = "git", "for-each-ref", "refs/exps/??/*/*"
-        queued = len(re.findall("Queued", self.run("dvc", "queue", "status")))
-        wanted = len(self.run(*found).splitlines()) + queued
-        self.run("dvc", "queue", "start", "-j", str(jobs))
-        deadline = time.monotonic() + 240
-        # git answers at once; dvc takes the time from the experiments.
-        while len(self.run(*found).splitlines()) < wanted and time.monotonic() < deadline:
-            time.sleep(0.5)
-        while "Running" in (status := self.run("dvc", "queue", "status")) or "Queued" in status:
-            assert time.monotonic() < deadline, status
-            time.sleep(1)
-        return status
-
-    def set(self, **values):
-        """Changes params.yaml: ``set(train={"lr": 0.1})``."""
-        set_params(self.folder / "params.yaml", **values)
-
-    def metrics(self, stage):
-        return json.loads((self.folder / "metrics" / f"{stage}.json").read_text())
-
-    def bytes(self, pattern):
-        """The bytes of all files that match ``pattern``, by their path."""
-        return {
-            str(p.relative_to(self.folder)): p.read_bytes() for p in sorted(self.folder.glob(pattern)) if p.is_file()
-        }
-
-    def features(self):
-        return {**self.bytes("data/features/*.rec"), **self.bytes("data/features/*.idx")}
-
-
-def clone(folder):
-    """A project in ``folder``, committed, as a fresh `git clone` of this working tree would be."""
-    folder = Path(folder)
-    listed = subprocess.run(
-        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    project = Project(folder)
-    project.run("git", "init", "-q", "-b", "main")
-    project.run("git", "config", "user.email", "test@example.com")
-    project.run("git", "config", "user.name", "test")
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "start")
-    return project
 
 
 @pytest.fixture(scope="session")

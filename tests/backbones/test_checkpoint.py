@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from bench.project import set_params
 from stages import weights
 from stages.backbones import checkpoint
 from stages.backbones.catalogue import BACKBONES
@@ -24,7 +25,6 @@ from stages.backbones.zoo import build
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.common.layout import WEIGHTS
-from tests.conftest import set_params
 
 # --- Files as PyTorch writes them, without PyTorch -------------------------------------------------------------------
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from bench.pictures import encoded, photo
 from stages.backbones.catalogue import BACKBONES
 from stages.common.errors import InputError
 from stages.dataset.decode import decode
 from stages.inference.pixels import least_side, normalise, pixels
-from tests.pictures import encoded, photo
 
 PHOTO = photo(1, (75, 50))
 LITE0 = BACKBONES["efficientnet_lite0"]

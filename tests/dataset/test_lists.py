@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from bench.pictures import photo
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.common.layout import CLASSES, IMAGES, SPLIT
 from stages.dataset import lists
 from stages.dataset.lists import Row
-from tests.pictures import photo
 
 ROWS = [Row(0, 0, "cat/a.png"), Row(1, 0, "cat/b c.png"), Row(2, 1, "dög/日本.png")]
 

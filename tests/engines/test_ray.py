@@ -12,6 +12,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from bench.pictures import save_folder
 from stages.common import params
 from stages.common.errors import InputError
 from stages.engines import ray as cluster
@@ -20,7 +21,6 @@ from stages.features import compute as features
 from tests.conftest import BACKBONE, ROOT
 from tests.engines import work
 from tests.engines.work import broken, double, fragile, leisurely, refusing, unhurried
-from tests.pictures import save_folder
 
 pytestmark = pytest.mark.xdist_group("cluster")
 

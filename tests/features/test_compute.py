@@ -11,6 +11,7 @@ import numpy as np
 import PIL.features
 import pytest
 
+from bench.pictures import encoded, photo, save_folder
 from stages.backbones import zoo as networks
 from stages.backbones.catalogue import BACKBONES
 from stages.backend.mx import mx
@@ -21,7 +22,6 @@ from stages.features import compute as features
 from stages.inference import compile as inference
 from stages.inference import pixels
 from tests.conftest import BACKBONE
-from tests.pictures import encoded, photo, save_folder
 
 FEATURIZE = SimpleNamespace(resize="crop", precision="float32", dtype="float16")
 DIM = 256

@@ -9,11 +9,11 @@ import threading
 import numpy as np
 import pytest
 
+from bench.pictures import encoded, photo
+from bench.project import clone
 from stages.backbones import checkpoint
 from stages.backbones import zoo as networks
 from stages.backend.mx import mx
-from tests.conftest import clone
-from tests.pictures import encoded, photo
 
 pytestmark = pytest.mark.xdist_group("article")
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from bench.pictures import photo, save_folder
 from stages.backend.mx import mx
-from tests.pictures import photo, save_folder
 
 ALL = ["images", "weights", "split", "featurize", "train", "evaluate"]
 

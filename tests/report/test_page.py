@@ -11,10 +11,10 @@ from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
+from bench.pictures import photo
 from stages.classifier.scores import score, softmax
 from stages.report import page as report
 from tests.browser import opened
-from tests.pictures import photo
 
 pytestmark = pytest.mark.xdist_group("report")
 

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from bench.pictures import photo
 from stages import evaluate
 from stages.backend.mx import mx
 from stages.classifier import head
@@ -18,7 +19,6 @@ from stages.dataset import lists
 from stages.dataset.lists import Row
 from stages.features import records
 from tests.conftest import BACKBONE
-from tests.pictures import photo
 
 CLASSES = ["cat", "dög", "red, panda", "ant", "bee", "fly", "unseen"]
 

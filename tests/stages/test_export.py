@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from bench.pictures import photo
 from stages import export, predict
 from stages.backbones import zoo as networks
 from stages.backbones.catalogue import BACKBONES
@@ -26,7 +27,6 @@ from stages.features import compute as features
 from stages.inference import compile as inference
 from stages.inference import pixels
 from tests.conftest import BACKBONE
-from tests.pictures import photo
 
 pytestmark = pytest.mark.xdist_group("trained")
 

@@ -9,9 +9,9 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from bench.pictures import encoded, photo
 from stages import images
 from stages.common.errors import InputError
-from tests.pictures import encoded, photo
 
 SHIPPED = Path(__file__).parent.parent.parent / "params.yaml"
 IMAGES, CLASSES = Path("data/images"), Path("data/classes.txt")

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from bench.pictures import encoded, photo, save_folder
 from stages import predict
 from stages.backend.mx import mx
 from stages.classifier import head
@@ -17,7 +18,6 @@ from stages.dataset import lists
 from stages.features import compute as features
 from stages.features import records
 from tests.conftest import ROOT
-from tests.pictures import encoded, photo, save_folder
 
 pytestmark = pytest.mark.xdist_group("trained")
 

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.project import set_params
 from stages import weights
 from stages.backbones import checkpoint
 from stages.backbones import zoo as networks
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.common.layout import WEIGHTS
-from tests.conftest import BACKBONE, ROOT, set_params
+from tests.conftest import BACKBONE, ROOT
 
 store = mx.gluon.model_zoo.model_store
 
