@@ -90,16 +90,16 @@ class Project:
         return {**self.bytes("data/features/*.rec"), **self.bytes("data/features/*.idx")}
 
 
-def clone(folder: Union[str, Path]) -> Project:
-    """A project in ``folder``, committed, as a fresh `git clone` of this working tree would be."""
+def clone(folder: Union[str, Path], source: Path = ROOT) -> Project:
+    """A project in ``folder``, committed, as a fresh `git clone` of the working tree ``source`` would be."""
     folder = Path(folder)
     listed = subprocess.run(
-        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=source, capture_output=True, check=True
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).exists():
+        if (source / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+            shutil.copy2(source / name, folder / name)
     project = Project(folder)
     project.run("git", "init", "-q", "-b", "main")
     project.run("git", "config", "user.email", "test@example.com")
