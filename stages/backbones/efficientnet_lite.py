@@ -2,10 +2,11 @@
 
 EfficientNet (Tan & Le 2019, arXiv:1905.11946) without squeeze-and-excitation and with ReLU6; stem and head
 keep their width in every size. Block table and scaling: `efficientnet_lite_builder.py` in TensorFlow's tpu
-repository (models/official/efficientnet/lite).
+repository (models/official/efficientnet/lite). Importing this loads MXNet: ``zoo.build`` does so when it needs it.
 """
 
 import math
+from typing import Any
 
 from stages.backend.mx import mx
 
@@ -31,43 +32,45 @@ STEM, HEAD = 32, 1280
 EPSILON = 1e-3
 
 
-def _round_channels(channels, width):
+def _round_channels(channels: int, width: float) -> int:
     # Multiples of 8, never below 90 % of the scaled width.
     scaled = channels * width
     rounded = max(8, int(scaled + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * scaled else rounded + 8
 
 
-class PadEnd(mx.gluon.HybridBlock):
+class PadEnd(mx.gluon.HybridBlock):  # type: ignore[misc]
     """Zero padding for a stride-2 convolution over an even side: TensorFlow's "same" has one pixel more at the end."""
 
-    def __init__(self, kernel, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
         self._sides = ((kernel - 2) // 2, (kernel - 1) // 2)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return F.pad(x, mode="constant", constant_value=0, pad_width=(0, 0, 0, 0, *self._sides, *self._sides))
 
 
-def _convolution(seq, side, channels, kernel, stride=1, groups=1, relu6=True):
+def _convolution(
+    sequence: Any, side: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, relu6: bool = True
+) -> int:
     """Adds convolution, batch norm and ReLU6 for an input of ``side`` pixels; returns the output's side."""
     if stride == 2 and side % 2 == 0:
-        seq.add(PadEnd(kernel))
+        sequence.add(PadEnd(kernel))
         padding = 0
     else:
         padding = kernel // 2
-    seq.add(nn.Conv2D(channels, kernel, stride, padding, groups=groups, use_bias=False))
-    seq.add(nn.BatchNorm(epsilon=EPSILON))
+    sequence.add(nn.Conv2D(channels, kernel, stride, padding, groups=groups, use_bias=False))
+    sequence.add(nn.BatchNorm(epsilon=EPSILON))
     if relu6:
-        seq.add(nn.HybridLambda(lambda F, x: F.clip(x, 0, 6), prefix="relu6_"))
+        sequence.add(nn.HybridLambda(lambda F, x: F.clip(x, 0, 6), prefix="relu6_"))
     return math.ceil(side / stride)
 
 
-class InvertedResidual(mx.gluon.HybridBlock):
+class InvertedResidual(mx.gluon.HybridBlock):  # type: ignore[misc]
     """Expand (1×1), depthwise (k×k), project (1×1); plus the input where the shape stays."""
 
-    def __init__(self, side, in_channels, channels, kernel, stride, expansion, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, side: int, in_channels: int, channels: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
         self._shortcut = stride == 1 and in_channels == channels
         wide = in_channels * expansion
         with self.name_scope():
@@ -77,16 +80,16 @@ class InvertedResidual(mx.gluon.HybridBlock):
             side = _convolution(self.layers, side, wide, kernel, stride, groups=wide)
             _convolution(self.layers, side, channels, 1, relu6=False)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         y = self.layers(x)
         return x + y if self._shortcut else y
 
 
-class EfficientNetLite(mx.gluon.HybridBlock):
+class EfficientNetLite(mx.gluon.HybridBlock):  # type: ignore[misc]
     """``features``: (n, 3, side, side) → (n, 1280), a dropout last; ``output``: (n, 1280) → (n, classes) logits."""
 
-    def __init__(self, name, side, classes=1000, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, name: str, side: int, classes: int = 1000) -> None:
+        super().__init__()
         width, depth, dropout = SIZES[name]
         with self.name_scope():
             self.features = nn.HybridSequential()
@@ -104,5 +107,5 @@ class EfficientNetLite(mx.gluon.HybridBlock):
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten(), nn.Dropout(dropout))
             self.output = nn.Dense(classes, in_units=HEAD)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))

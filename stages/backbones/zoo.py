@@ -4,58 +4,98 @@ The cut is made at the deepest point that training cannot change: everything bef
 frozen and deterministic, so its output can be stored once. ``conv`` cuts earlier, after the convolutions.
 """
 
-from stages.backbones.catalogue import BACKBONES
-from stages.backbones.efficientnet_lite import SIZES, EfficientNetLite
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stages.backbones import catalogue
+from stages.backbones.files import mxnet
 from stages.backend.mx import mx
+from stages.common.errors import InputError
 from stages.common.layout import WEIGHTS
 
-nn = mx.gluon.nn
+Network = Any  # an mx.gluon.HybridBlock; MXNet has no types
+Layer = Any  # the same, inside a network
+
+FILE = "weights.params"
 
 
-def build(name):
-    """The whole network called ``name``, with its 1000 ImageNet outputs; its parameters hold no values yet.
+def build(name: str) -> Network:
+    """The whole network of the backbone ``name``, with its 1000 ImageNet outputs; its parameters hold no values yet.
 
     Like every classifier of the Gluon zoo it has two children: ``features`` (a sequence) and ``output``.
     """
-    if name in SIZES:
-        return EfficientNetLite(name, BACKBONES[name].size)
+    backbone = catalogue.find(name)
+    if backbone.family == "efficientnet_lite":
+        # Defines Gluon blocks, so MXNet is loaded when it is imported.
+        from stages.backbones.efficientnet_lite import EfficientNetLite
+
+        return EfficientNetLite(name, backbone.size)
     return mx.gluon.model_zoo.vision.get_model(name)
 
 
-def load(name, folder=WEIGHTS):
-    """The network called ``name`` with the weights that the ``weights`` stage left in ``folder``, on the CPU."""
+def load(name: str, folder: Path = WEIGHTS, *, sha256: str) -> Network:
+    """The network of the backbone ``name`` with the weights that the ``weights`` stage left in ``folder``, on the CPU.
+
+    sha256: of their file, as ``weights.json`` and all that was made with them record it. Raises InputError where the
+    file is missing or has another one.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run `dvc repro`")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise InputError(f"{path} is damaged or was replaced (its SHA-256 is another one): run `dvc repro -f weights`")
+    tensors = mxnet.read(data)
     network = build(name)
-    network.load_parameters(str(folder / "weights.params"), ctx=mx.cpu())
+    values = {parameter.name: mx.nd.array(tensors[key]) for key, parameter in named_parameters(network).items()}
+    network.collect_params().load_dict(values, ctx=mx.cpu())
     return network
 
 
-def cut_layers(network, cut):
-    """Splits ``network.features`` at ``cut``: returns the lists (frozen body, layers between body and output).
+def named_parameters(network: Network) -> dict[str, Any]:
+    """The Gluon Parameters of ``network`` by structured name, as ``save_parameters`` names them and in its order.
+
+    A name is the way to the parameter: attributes, and for the children of a sequence their index, as in
+    "features.0.weight". Unlike ``parameter.name`` it does not depend on how many networks were built before.
+    """
+    return dict(_named_parameters(network, ""))
+
+
+def _named_parameters(block: Layer, prefix: str) -> Iterator[tuple[str, Any]]:
+    attributes = list(vars(block).items())
+    for name, value in attributes:
+        if isinstance(value, mx.gluon.Parameter):
+            yield prefix + name, value
+    sequence = isinstance(block, (mx.gluon.nn.Sequential, mx.gluon.nn.HybridSequential))
+    for name, value in ((str(i), child) for i, child in enumerate(block)) if sequence else attributes:
+        if isinstance(value, mx.gluon.Block):
+            yield from _named_parameters(value, f"{prefix}{name}.")
+
+
+def cut_layers(network: Network, cut: str) -> tuple[list[Layer], list[Layer]]:
+    """Splits ``network.features`` at ``cut``: returns the layers (of the frozen body, between it and the output).
 
     conv: before the first dense layer. fc6, pool: before the first dropout (or at the end).
-    auto: as fc6 and pool.
     """
     layers = list(network.features)
-    kind = nn.Dense if cut == "conv" else nn.Dropout
+    kind = mx.gluon.nn.Dense if cut == "conv" else mx.gluon.nn.Dropout
     at = next((i for i, layer in enumerate(layers) if isinstance(layer, kind)), len(layers))
     return layers[:at], layers[at:]
 
 
-class Body(mx.gluon.HybridBlock):
-    """The frozen part: (n, 3, size, size) float32 normalised pixels → (n, dim) float32 features.
+def body(network: Network, cut: str) -> Layer:
+    """The frozen part, an ``nn.HybridSequential`` that shares the parameters of ``network``.
 
-    Maps that reach its end are averaged over their positions ("pool"), or flattened ("conv").
+    It turns (n, 3, size, size) float32 normalised pixels into (n, dim) float32 features. Maps that reach its end are
+    averaged over their positions ("pool"), or flattened ("conv").
     """
-
-    def __init__(self, network, cut):
-        super().__init__()
-        layers, _ = cut_layers(network, cut)
-        with self.name_scope():
-            self.layers = nn.HybridSequential()
-        self.layers.add(*layers)
-        if cut != "conv" and not any(isinstance(layer, (nn.Dense, nn.Flatten)) for layer in layers):
-            self.layers.add(nn.GlobalAvgPool2D())
-        self.layers.add(nn.Flatten())
-
-    def hybrid_forward(self, F, x):
-        return self.layers(x)
+    nn = mx.gluon.nn
+    frozen, _ = cut_layers(network, cut)
+    sequence = nn.HybridSequential()
+    sequence.add(*frozen)
+    if cut != "conv" and not any(isinstance(layer, (nn.Dense, nn.Flatten)) for layer in frozen):
+        sequence.add(nn.GlobalAvgPool2D())
+    sequence.add(nn.Flatten())
+    return sequence

@@ -1,0 +1,54 @@
+"""MXNet's parameter files (``net.save_parameters``, ``mx.nd.save``, ``net.export``).
+
+u64 0x112, u64 0, u64 count, arrays, u64 count, names (u64 length, bytes). An array, from src/ndarray/ndarray.cc:
+u32 magic, [i32 storage type], u32 ndim, ndim × i64, i32 device type, i32 device id, i32 dtype, values. The first
+versions had no storage type, and the very first no magic either: it begins with ndim, and its sides are u32.
+Read here and not by mx.nd.load, which allocates what a damaged file says.
+"""
+
+import math
+import re
+import struct
+from typing import Any
+
+from numpy.typing import NDArray
+
+from stages.backbones.files.binary import Cursor, Refused, Tensors, values, width
+
+MAGIC = struct.pack("<Q", 0x112)
+ARRAY_V1, ARRAY_V2, ARRAY_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+TYPES = {
+    0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool", 12: "bfloat16",
+}  # fmt: skip
+
+
+def recognises(data: bytes) -> bool:
+    """Whether ``data`` begins as such a file does."""
+    return data[:8] == MAGIC
+
+
+def read(data: bytes) -> Tensors:
+    """The arrays by name, as views of ``data``."""
+    cursor = Cursor(data, at=16)
+    arrays = [_array(cursor) for _ in range(*cursor.numbers("Q"))]
+    names = [bytes(cursor.take(*cursor.numbers("Q"))).decode() for _ in range(*cursor.numbers("Q"))]
+    if arrays and not names:
+        raise Refused("is a list of arrays without names: save it with `net.save_parameters(path)`")
+    if len(arrays) != len(names):
+        raise ValueError(f"{len(arrays)} arrays, {len(names)} names")
+    # `net.export` marks parameters and running statistics.
+    return {re.sub("^(arg|aux):", "", name): array for name, array in zip(names, arrays)}
+
+
+def _array(cursor: Cursor) -> NDArray[Any]:
+    (magic,) = cursor.numbers("I")
+    if magic in (ARRAY_V2, ARRAY_V3) and cursor.numbers("i") != (0,):
+        raise Refused("holds sparse arrays: only dense ones are read")
+    versioned = magic in (ARRAY_V1, ARRAY_V2, ARRAY_V3)
+    (ndim,) = cursor.numbers("I") if versioned else (magic,)
+    if not 0 < ndim <= 32:
+        raise ValueError(f"{ndim} dimensions")
+    shape = cursor.numbers(f"{ndim}{'q' if versioned else 'I'}")
+    _, _, flag = cursor.numbers("iii")
+    dtype = TYPES[flag]
+    return values(cursor.take(math.prod(shape) * width(dtype)), dtype).reshape(shape)

@@ -1,0 +1,91 @@
+"""Named arrays out of a weights file, matched with the parameters of a backbone and checked one by one."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backbones import catalogue, names, zoo
+from stages.backbones.catalogue import Backbone
+from stages.backbones.files.binary import Tensors
+from stages.backend.mx import mx
+from stages.common.errors import InputError
+
+ANOTHER = "set backbone.name to the network that these weights are of"
+
+Shape = tuple[int, ...]
+
+
+def for_network(name: str, tensors: Tensors, path: Path) -> Tensors:
+    """The ``tensors`` of the file at ``path`` for the backbone ``name``: {structured Gluon name: float32 array}.
+
+    All parameters of ``zoo.build(name)``, in its order and in its shapes, C-contiguous.
+    Raises InputError naming the first tensor that is missing, superfluous, of another shape, not of floating
+    point, or not finite.
+    """
+    backbone, network = catalogue.find(name), zoo.build(name)
+    shapes = parameter_shapes(network, backbone.size)
+    namings = _namings(backbone, network, tensors)
+    chosen = max(namings, key=lambda naming: sum(theirs in tensors for theirs in naming))
+    if tensors.keys().isdisjoint(chosen):
+        raise InputError(
+            f"{path} names its tensors in a way that is not known for {name} (its first is {next(iter(tensors))!r}, "
+            f"in Gluon that is {next(iter(shapes))!r}): give weights that were saved for this very network"
+        )
+    spare = dict(tensors)
+    fitted = {}
+    for (ours, shape), theirs in zip(shapes.items(), chosen):
+        fitted[ours] = _fitted(spare.pop(theirs, None), theirs, shape, name, path)
+    # Batch norm's count of training steps says nothing about its output.
+    left = [theirs for theirs in spare if theirs.rpartition(".")[2] != "num_batches_tracked"]
+    if left:
+        raise InputError(f"{path} also holds {left[0]!r}, which {name} does not have; {ANOTHER}")
+    return fitted
+
+
+def parameter_shapes(network: zoo.Network, size: int) -> dict[str, Shape]:
+    """{structured name: shape} of a Gluon network for (n, 3, size, size) input, in its order; nothing is allocated.
+
+    A network as built does not know its input channels yet.
+    """
+    symbol = network(mx.sym.var("data"))
+    arguments, _, states = symbol.infer_shape(data=(1, 3, size, size))
+    shapes = dict(zip(symbol.list_arguments() + symbol.list_auxiliary_states(), arguments + states))
+    return {key: shapes[parameter.name] for key, parameter in zoo.named_parameters(network).items()}
+
+
+def _namings(backbone: Backbone, network: zoo.Network, tensors: Tensors) -> Iterator[list[str]]:
+    """The ways in which a file may name the parameters of ``network``: lists of names in the network's order."""
+    parameters = zoo.named_parameters(network)
+    yield list(parameters)
+    # Gluon before 1.0, and the zoo's oldest files: vgg0_conv0_weight, or conv0_weight.
+    common = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*tensors))
+    prefix = "".join(letters[0] for letters in common).rpartition("_")
+    yield ["".join(prefix[:2]) + parameter.name[len(network.prefix) :] for parameter in parameters.values()]
+    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in parameters))
+    for theirs in names.torch_layers(backbone, layers):
+        renamed = dict(zip(layers, theirs))
+        pairs = (key.rpartition(".")[::2] for key in parameters)
+        yield [f"{renamed[layer]}.{names.TORCH_SUFFIXES.get(suffix, suffix)}" for layer, suffix in pairs]
+
+
+def _fitted(array: Optional[NDArray[Any]], theirs: str, shape: Shape, name: str, path: Path) -> NDArray[np.float32]:
+    if array is None:
+        raise InputError(f"{path} has no {theirs}, {name} needs it as {shape}; {ANOTHER}")
+    if len(shape) == 2 and array.ndim == 4 and array.shape[0] == shape[0] and array.size == math.prod(shape):
+        # A dense layer written as the convolution over its whole input, as timm's VGG has them.
+        array = array.reshape(shape)
+    if array.shape != shape:
+        raise InputError(f"{path}: {theirs} is {array.shape}, {name} needs {shape}; {ANOTHER}")
+    if array.dtype.kind != "f":
+        raise InputError(f"{path}: {theirs} is {array.dtype}, {name} needs floating point")
+    with np.errstate(over="ignore"):
+        array = np.require(array, np.float32, ["C", "ALIGNED"])
+    # The extremes show NaN and infinity without an array of answers.
+    if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        raise InputError(f"{path}: {theirs} holds values that are not finite (NaN or infinity): it cannot be used")
+    return array

@@ -1,0 +1,46 @@
+"""What ``data/weights`` holds: a backbone's parameters as one Gluon file, and what they are."""
+
+from pathlib import Path
+
+from stages.backbones.files.binary import Tensors
+from stages.backbones.zoo import FILE
+from stages.backend.mx import mx
+from stages.common.documents import Document
+from stages.common.files import sha256
+from stages.common.layout import WEIGHTS
+
+INFO = "weights.json"
+
+
+class WeightsInfo(Document):
+    """weights.json.
+
+    backbone: its name in the catalogue. source: where the weights are from, in words. source_sha256: of the file
+    they were read from; sha256: of weights.params (both hexadecimal). parameters: how many numbers there are.
+    """
+
+    backbone: str
+    source: str
+    source_sha256: str
+    sha256: str
+    parameters: int
+
+
+def save(folder: Path, tensors: Tensors, backbone: str, source: str, source_sha256: str) -> WeightsInfo:
+    """Writes ``tensors``, named and laid out as ``matching.for_network`` returns them, and what they are."""
+    path = folder / FILE
+    mx.nd.save(str(path), {name: mx.nd.array(value, dtype=value.dtype) for name, value in tensors.items()})
+    info = WeightsInfo(
+        backbone=backbone,
+        source=source,
+        source_sha256=source_sha256,
+        sha256=sha256(path),
+        parameters=sum(value.size for value in tensors.values()),
+    )
+    info.save(folder / INFO)
+    return info
+
+
+def read_info(folder: Path = WEIGHTS) -> WeightsInfo:
+    """What the weights in ``folder`` are; ``zoo.load`` reads them, and checks that these are they."""
+    return WeightsInfo.load(folder / INFO)
