@@ -4,71 +4,94 @@ Layers of the backbone between the cut and its output (VGG's fc7, say) are kept;
 frozen and the new layer alone learns.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Optional
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stages.backbones import zoo as networks
+from stages.backbones import zoo
 from stages.backend.mx import mx
-from stages.common.files import read_json, replacing, write_json
-from stages.common.layout import MODEL
 
-nn = mx.gluon.nn
+Features = NDArray[Any]  # (n, dim), of any float dtype
+Logits = NDArray[np.float32]  # (n, classes)
 
 
 class Head(NamedTuple):
-    """frozen: (n, dim) features → (n, width); trained: (n, width) → (n, classes) logits, the new layer last.
+    """layers: all of it, as one sequence, the new layer last. It is also two sequences of the same layers:
 
+    frozen: (n, dim) features → (n, width); trained: (n, width) → (n, classes) logits.
     contexts: the devices that hold the parameters.
     """
 
-    frozen: mx.gluon.HybridBlock
-    trained: mx.gluon.HybridBlock
-    contexts: list
+    layers: zoo.Network
+    frozen: zoo.Network
+    trained: zoo.Network
+    contexts: Sequence[Any]
 
-    def blocks(self, features, rows=1024):
-        """features (n, dim) of any float dtype → float32 logits (rows, classes), without dropout, block by block."""
+    def blocks(self, features: Features, rows: int = 1024) -> Iterator[Logits]:
+        """Logits without dropout, in blocks of so many ``rows``."""
         for start in range(0, len(features), rows):
             x = mx.nd.array(features[start : start + rows], ctx=self.contexts[0], dtype=np.float32)
             yield self.trained(self.frozen(x)).asnumpy()
 
-    def logits(self, features, rows=1024):
-        """All of :meth:`blocks` in one array (n, classes)."""
+    def logits(self, features: Features, rows: int = 1024) -> Logits:
+        """All of :meth:`blocks` in one array."""
         return np.concatenate(list(self.blocks(features, rows)))
 
 
-def build(backbone, cut, classes, dropout, trainable, contexts):
-    """The head of ``backbone`` cut at ``cut``, on the devices ``contexts``; its new layer is not yet initialised.
+def build(
+    network: zoo.Network,
+    cut: str,
+    classes: int,
+    dropout: float,
+    trainable: Literal["last", "all"],
+    contexts: Sequence[Any],
+    values: Optional[Mapping[str, NDArray[Any]]] = None,
+) -> Head:
+    """The head of ``network`` cut at ``cut`` (see ``zoo.cut_layers``), on the devices ``contexts``.
 
-    dropout: rate of every dropout in it; where the backbone has none, one is put before the new layer.
-    trainable: "last", or "all" for the backbone's layers too.
+    dropout: rate of every dropout in it; where the network has none, one is put before the new layer.
+    trainable: "last", or "all" for the network's layers too.
+    values: of all parameters, by their names in ``layers`` (see ``zoo.named_parameters``). Without them the layers
+    keep the values they have in ``network``, and the new one is yet to be initialised.
+
+    Raises ValueError where ``values`` are not those of such a head.
     """
-    _, layers = networks.cut_layers(networks.load(backbone), cut)
-    if not any(isinstance(layer, nn.Dropout) for layer in layers):
-        layers = [*layers, nn.Dropout(0)]
-    layers = [nn.Dropout(dropout) if isinstance(layer, nn.Dropout) else layer for layer in layers]
-    # An identity, because MXNet cannot compile a network without layers.
-    frozen, trained = nn.HybridSequential(), nn.HybridSequential()
-    frozen.add(*(layers if trainable == "last" else [nn.HybridLambda("identity")]))
-    trained.add(*([] if trainable == "last" else layers), nn.Dense(classes))
-    for layer in layers:
-        layer.collect_params().reset_ctx(contexts)
+    nn = mx.gluon.nn
+    _, kept = zoo.cut_layers(network, cut)
+    if not any(isinstance(layer, nn.Dropout) for layer in kept):
+        kept = [*kept, nn.Dropout(0)]
+    kept = [nn.Dropout(dropout) if isinstance(layer, nn.Dropout) else layer for layer in kept]
+    output = nn.Dense(classes)
+    if trainable == "last":
+        frozen, trained = _sequence(*kept), _sequence(output)
+    else:
+        # An identity, because MXNet cannot compile a sequence without layers.
+        frozen, trained = _sequence(nn.HybridLambda("identity")), _sequence(*kept, output)
+    head = Head(_sequence(*kept, output), frozen, trained, contexts)
+    if values is None:
+        for layer in kept:
+            layer.collect_params().reset_ctx(contexts)
+    else:
+        _fill(head, values)
     frozen.collect_params().setattr("grad_req", "null")
     for block in (frozen, trained):
         block.hybridize()
-    return Head(frozen, trained, contexts)
+    return head
 
 
-def save(head, about):
-    """Writes what was trained to ``data/model``, and ``about``, a dict with all that :func:`load` needs."""
-    with replacing(MODEL, folder=True) as folder:
-        head.trained.save_parameters(str(folder / "head.params"))
-        write_json(folder / "head.json", about)
+def _sequence(*layers: zoo.Layer) -> zoo.Network:
+    sequence = mx.gluon.nn.HybridSequential()
+    sequence.add(*layers)
+    return sequence
 
 
-def load(context):
-    """The trained head from ``data/model`` and what is known about it: returns (Head, dict)."""
-    about = read_json(MODEL / "head.json")
-    head = build(about["backbone"], about["cut"], len(about["classes"]), 0.0, about["trainable"], [context])
-    head.trained.load_parameters(str(MODEL / "head.params"), ctx=context)
-    return head, about
+def _fill(head: Head, values: Mapping[str, NDArray[Any]]) -> None:
+    parameters = zoo.named_parameters(head.layers)
+    try:
+        arrays = {parameters[name].name: mx.nd.array(value) for name, value in values.items()}
+        head.layers.collect_params().load_dict(arrays, ctx=list(head.contexts))
+    except (KeyError, AssertionError) as error:
+        # MXNet asserts that every parameter is there, and its shape.
+        raise ValueError("these are not the parameters of this head") from error

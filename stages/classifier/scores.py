@@ -1,15 +1,75 @@
 """How good logits are."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
+
+from stages.common.documents import Document
+
+Labels = NDArray[np.int64]  # (n,)
 
 
-def score(blocks, labels):
-    """Scores logits against labels (n,) int: a dict of floats.
-
-    blocks: iterable of logits (rows, classes), one block of rows after the other, n in all.
-
-    loss: mean cross-entropy, in nats. top1, top5: share of rows whose class is the likeliest, or among the five
+class Scores(NamedTuple):
+    """loss: mean cross-entropy, in nats. top1, top5: share of rows whose class is the likeliest, or among the five
     likeliest (all there are, with fewer classes).
+    """
+
+    loss: float
+    top1: float
+    top5: float
+
+
+class TrainMetrics(Document):
+    """metrics/train.json: of the epoch that was kept, its scores without dropout."""
+
+    best_epoch: int
+    epochs: int
+    seconds_per_epoch: float
+    train_loss: float
+    train_top1: float
+    train_top5: float
+    valid_loss: float
+    valid_top1: float
+    valid_top5: float
+
+    @classmethod
+    def of(cls, best_epoch: int, seconds: Sequence[float], train: Scores, valid: Scores) -> "TrainMetrics":
+        """From what each epoch took, and the scores of both subsets by the epoch that was kept."""
+        return cls(
+            best_epoch=best_epoch,
+            epochs=len(seconds),
+            seconds_per_epoch=round(float(np.mean(seconds)), 4),
+            **_rounded("train_", train),
+            **_rounded("valid_", valid),
+        )
+
+
+class TestMetrics(Document):
+    """metrics/test.json; mean_class_accuracy counts every class the same that has images."""
+
+    images: int
+    loss: float
+    top1: float
+    top5: float
+    mean_class_accuracy: float
+
+    @classmethod
+    def of(cls, scores: Scores, by_class: NDArray[np.float64], images: int) -> "TestMetrics":
+        """by_class: as :func:`per_class_accuracy` returns it."""
+        mean = round(float(np.nanmean(by_class)), 6)
+        return cls(images=images, **_rounded("", scores), mean_class_accuracy=mean)
+
+
+def _rounded(prefix: str, scores: Scores) -> dict[str, float]:
+    return {prefix + name: round(value, 6) for name, value in scores._asdict().items()}
+
+
+def score(blocks: Iterable[NDArray[Any]], labels: Labels) -> Scores:
+    """Scores logits against labels.
+
+    blocks: logits (rows, classes), one block of rows after the other, as many rows in all as labels.
     """
     totals, start = np.zeros(3), 0
     for logits in blocks:
@@ -22,17 +82,17 @@ def score(blocks, labels):
         rank = (~(logits < own[:, None])).sum(axis=1)
         totals += (log_sum - own).sum(), (rank <= 1).sum(), (rank <= 5).sum()
         start += len(logits)
-    return dict(zip(("loss", "top1", "top5"), (totals / len(labels)).tolist()))
+    return Scores(*(totals / len(labels)).tolist())
 
 
-def softmax(logits):
-    """Logits (n, classes) as probabilities: float64 of the same shape, each row adds up to 1."""
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Logits (n, classes) as probabilities, each row of which adds up to 1."""
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def per_class_accuracy(predicted, labels, classes):
-    """Top-1 accuracy of each class: float64 (classes,), NaN for a class without rows."""
+def per_class_accuracy(predicted: Labels, labels: Labels, classes: int) -> NDArray[np.float64]:
+    """Top-1 accuracy of each class: (classes,), NaN for a class without rows."""
     right = np.bincount(labels[predicted == labels], minlength=classes)
     with np.errstate(invalid="ignore"):
-        return right / np.bincount(labels, minlength=classes)
+        return np.asarray(right / np.bincount(labels, minlength=classes))

@@ -1,25 +1,98 @@
-"""The trained classifier: how its features come about, and its head."""
+"""What training leaves in ``data/model``: the head's parameters, and all that is needed to use them.
 
-from stages.classifier import head
+``head.params`` holds every layer behind the cut, in order, frozen or not, as Gluon's ``save_parameters`` writes a
+sequence of them.
+"""
+
+import hashlib
+from typing import Any, NamedTuple
+
+from stages.backbones import parameters, zoo
+from stages.backbones.files import mxnet
+from stages.classifier.head import Head, build
+from stages.common import params
+from stages.common.documents import Document
 from stages.common.errors import InputError
-from stages.common.files import read_json
+from stages.common.files import replacing, sha256
 from stages.common.layout import MODEL, WEIGHTS
-from stages.features import compute as features
+from stages.features.records import FeaturesInfo
 
-FILES = [MODEL / "head.json", MODEL / "head.params", WEIGHTS / "weights.json", WEIGHTS / "weights.params"]
+PARAMS, INFO = MODEL / "head.params", MODEL / "head.json"
 
 
-def load(context):
-    """Returns (features.Recipe, head.Head on ``context``, what ``head.json`` says about it as a dict).
+class HeadInfo(Document):
+    """head.json.
 
-    Raises InputError where nothing is trained, or where data/weights is not what it was trained on.
+    features: what the head was trained on. weights: of the backbone they were computed with, and the frozen layers
+    taken from. train: the settings of the training; train_images, valid_images: how many there were.
+    sha256: of head.params, in hexadecimal.
     """
-    missing = [path for path in FILES if not path.is_file()]
-    if missing:
-        raise InputError(f"there is no trained classifier here ({missing[0]} is missing): run `dvc repro` first")
-    about = read_json(MODEL / "head.json")
-    trained = features.Recipe(*(about[name] for name in features.Recipe._fields))
-    if features.recipe(trained.cut, trained) != trained:
+
+    features: FeaturesInfo
+    weights: parameters.WeightsInfo
+    train: params.Train
+    train_images: int
+    valid_images: int
+    sha256: str
+
+
+class Trained(NamedTuple):
+    """A trained head and what is known about it."""
+
+    head: Head
+    info: HeadInfo
+
+
+def save(
+    head: Head,
+    features: FeaturesInfo,
+    weights: parameters.WeightsInfo,
+    train: params.Train,
+    train_images: int,
+    valid_images: int,
+) -> None:
+    """Writes ``data/model``, whole or not at all; see :class:`HeadInfo`."""
+    with replacing(MODEL, folder=True) as folder:
+        path = folder / PARAMS.name
+        head.layers.save_parameters(str(path))
+        HeadInfo(
+            features=features,
+            weights=weights,
+            train=train,
+            train_images=train_images,
+            valid_images=valid_images,
+            sha256=sha256(path),
+        ).save(folder / INFO.name)
+
+
+def load(context: Any) -> Trained:
+    """The trained head, on the device ``context``.
+
+    Raises InputError where nothing is trained, or where what is there is damaged or of another version.
+    """
+    for path in (INFO, PARAMS):
+        if not path.is_file():
+            raise _not_trained(path)
+    info = HeadInfo.load(INFO)
+    data = PARAMS.read_bytes()
+    if hashlib.sha256(data).hexdigest() != info.sha256:
+        raise InputError(f"{PARAMS} is damaged (its SHA-256 is not the one in {INFO.name}): run `dvc repro -f train`")
+    network, features = zoo.build(info.features.backbone), info.features
+    try:
+        head = build(network, features.cut, len(features.classes), 0.0, "last", [context], mxnet.read(data))
+    except ValueError:
+        raise InputError(f"{PARAMS} does not fit {INFO.name}: run `dvc repro -f train`") from None
+    return Trained(head, info)
+
+
+def check_weights(info: HeadInfo) -> None:
+    """Raises InputError where ``data/weights`` is not what the head was trained on."""
+    path = WEIGHTS / zoo.FILE
+    if not path.is_file():
+        raise _not_trained(path)
+    if sha256(path) != info.features.weights:
         raise InputError("data/weights is not what the classifier in data/model was trained on: run `dvc repro`")
-    network, about = head.load(context)
-    return trained, network, about
+
+
+def _not_trained(missing: object) -> InputError:
+    return InputError(f"there is no trained classifier here ({missing} is missing): run `dvc repro` first")

@@ -1,0 +1,129 @@
+"""What the report tells of: gathered from the test and from what the stages before it left."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from PIL import Image
+
+from stages.classifier.head import Logits
+from stages.classifier.scores import Labels, TestMetrics, TrainMetrics, softmax
+from stages.classifier.trained import HeadInfo
+from stages.common import params
+from stages.common.errors import InputError
+from stages.common.layout import CURVES, IMAGES, METRICS, SPLIT
+from stages.dataset import lists
+from stages.dataset.decode import decode
+from stages.features.records import FeaturizeMetrics
+from stages.report.figures import Probabilities, least_sure, surest_mistakes
+
+# Of a thumbnail's longer side, in pixels: sharp on a phone's screen, and a page of them stays small.
+THUMBNAIL = 160
+
+
+class Picture(NamedTuple):
+    """path: ``<class>/<file>``. jpeg: a thumbnail, the bytes of a JPEG file."""
+
+    path: str
+    jpeg: bytes
+
+
+class Curves(NamedTuple):
+    """A quantity by epoch, of both subsets."""
+
+    train: list[float]
+    valid: list[float]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """classes: their names by label. labels, probabilities: of the test images.
+
+    pictures: by row, of those that ``figures.surest_mistakes`` and ``figures.least_sure`` name.
+    training, featurizing: the metrics of these stages.
+    made_of: {heading: {name: what to say}}.
+    """
+
+    metrics: TestMetrics
+    classes: list[str]
+    labels: Labels
+    probabilities: Probabilities
+    pictures: dict[int, Picture]
+    loss: Curves
+    top1: Curves
+    training: TrainMetrics
+    featurizing: FeaturizeMetrics
+    made_of: dict[str, dict[str, str]]
+
+
+def gather(given: params.Params, info: HeadInfo, metrics: TestMetrics, labels: Labels, logits: Logits) -> Contents:
+    """All that the report tells of a test; info: about the head that was tested, labels, logits: of the test images.
+
+    Raises InputError where what other stages left does not fit, or is missing.
+    """
+    probabilities = softmax(logits)
+    return Contents(
+        metrics=metrics,
+        classes=info.features.classes,
+        labels=labels,
+        probabilities=probabilities,
+        pictures=_pictures({*surest_mistakes(probabilities, labels), *least_sure(probabilities, labels)}, labels),
+        loss=Curves(_curve("train", "loss"), _curve("valid", "loss")),
+        top1=Curves(_curve("train", "top1"), _curve("valid", "top1")),
+        training=TrainMetrics.load(METRICS / "train.json"),
+        featurizing=FeaturizeMetrics.load(METRICS / "featurize.json"),
+        made_of=_made_of(given, info, metrics.images),
+    )
+
+
+def _pictures(shown: Iterable[int], labels: Labels) -> dict[int, Picture]:
+    rows = lists.read("test")
+    if [row.label for row in rows] != labels.tolist():
+        raise InputError(f"the features are not those of {SPLIT}/test.lst: run `dvc repro`")
+    paths = {row: rows[row].path for row in shown}
+    return {row: Picture(path, thumbnail(decode((IMAGES / path).read_bytes(), path))) for row, path in paths.items()}
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """An RGB image as a small JPEG file; never enlarged."""
+    small = image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80, optimize=True)
+    return buffer.getvalue()
+
+
+def _curve(subset: str, name: str) -> list[float]:
+    """As DVCLive left it."""
+    with open(CURVES / "plots" / "metrics" / subset / f"{name}.tsv", encoding="utf-8", newline="") as file:
+        return [float(row[name]) for row in csv.DictReader(file, delimiter="\t")]
+
+
+def _made_of(given: params.Params, info: HeadInfo, test_images: int) -> dict[str, dict[str, str]]:
+    features, weights = info.features, info.weights
+    data = [(f"dataset.{name}", value) for name, value in given.dataset]
+    data += [(f"split.{name}", value) for name, value in given.split]
+    counts = f"{info.train_images:,} train, {info.valid_images:,} valid, {test_images:,} test"
+    return {
+        "Data": {
+            **{name: str(value) for name, value in data},
+            "classes": str(len(features.classes)),
+            "images": counts,
+        },
+        "Backbone": {
+            "network": features.backbone,
+            "weights": weights.source,
+            "SHA-256": weights.source_sha256[:12],
+            "parameters": f"{weights.parameters:,}",
+        },
+        "Features": {
+            "cut": features.cut,
+            "resize": features.resize,
+            "precision": features.precision,
+            "dim": str(features.dim),
+            "dtype": features.dtype,
+        },
+        "Training": {name: str(value) for name, value in info.train},
+    }
