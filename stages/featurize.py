@@ -8,7 +8,7 @@ from stages.common.errors import run
 from stages.common import params
 from stages.common.files import mapped_array, write_json
 from stages.common.layout import FEATURES, IMAGES, METRICS, SUBSETS
-from stages.dataset import lists
+from stages.dataset import classes, lists
 from stages.features import compute as features
 from stages.features import records
 
@@ -39,7 +39,7 @@ def main():
         "dim": array.shape[1],
         "dtype": dtype.name,
         "fingerprint": features.fingerprint(recipe).hex(),
-        "classes": lists.read_classes(),
+        "classes": classes.read(),
     }
     write_json(records.ABOUT, about)
 

@@ -65,7 +65,7 @@ class Section(BaseModel):
 
 
 class Dataset(Section):
-    name: Literal["digits", "folder", "caltech256"]
+    name: Text
     path: Text
     clutter: StrictBool
     on_bad_image: Literal["fail", "skip"]

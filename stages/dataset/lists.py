@@ -1,26 +1,28 @@
 """MXNet's list format: one image per line, ``index \\t label \\t path`` with the path relative to data/images."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from stages.common.errors import InputError
 from stages.common.files import write_text
-from stages.common.layout import CLASSES, SPLIT
+from stages.common.layout import SPLIT
 
 
 class Row(NamedTuple):
     """index: key of the image's record in its subset; label: number of its class; path: ``<class>/<file>``."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides the tuple's method of that name
     label: int
     path: str
 
 
-def write(path, rows):
+def write(path: Path, rows: Iterable[Row]) -> None:
     """Writes ``rows`` to the list file ``path``."""
     write_text(path, "".join(f"{row.index}\t{row.label}\t{row.path}\n" for row in rows))
 
 
-def read(subset):
+def read(subset: str) -> list[Row]:
     """The rows of ``data/split/<subset>.lst``. Raises InputError naming the line that is not ``index label path``."""
     path = SPLIT / f"{subset}.lst"
     rows = []
@@ -32,8 +34,3 @@ def read(subset):
             except ValueError:
                 raise InputError(f"{path}, line {number}: not `index, label, path` separated by tabs") from None
     return rows
-
-
-def read_classes():
-    """The class names in the order of their labels."""
-    return CLASSES.read_text(encoding="utf-8").rstrip("\n").split("\n")

@@ -6,7 +6,7 @@ import pytest
 from bench.pictures import photo
 from stages.backend.mx import mx
 from stages.common.errors import InputError
-from stages.common.layout import CLASSES, IMAGES, SPLIT
+from stages.common.layout import IMAGES, SPLIT
 from stages.dataset import lists
 from stages.dataset.lists import Row
 
@@ -66,9 +66,3 @@ def test_a_bad_line_is_named(line):
     with pytest.raises(InputError) as refused:
         lists.read("valid")
     assert str(refused.value) == "data/split/valid.lst, line 3: not `index, label, path` separated by tabs"
-
-
-def test_classes_are_in_the_order_of_their_labels():
-    CLASSES.parent.mkdir()
-    CLASSES.write_text("dög\ncat\nred panda\na\u2028b\n", encoding="utf-8")
-    assert lists.read_classes() == ["dög", "cat", "red panda", "a\u2028b"]

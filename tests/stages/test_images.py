@@ -236,6 +236,11 @@ def test_a_link_that_leads_nowhere_is_named():
     assert refusal().startswith("mine/cat/c.png cannot be read (No such file or directory)")
 
 
+def test_a_data_set_that_there_is_not():
+    message = "params.yaml: dataset.name: must be one of digits, folder, caltech256 (got 'digit')"
+    assert refusal(name="digit") == message
+
+
 def test_no_folder():
     assert refusal() == "dataset.path: there is no folder mine"
     Path("mine").write_bytes(b"a file")

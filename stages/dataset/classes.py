@@ -1,0 +1,16 @@
+"""The names of the classes, in the order of their labels: ``data/classes.txt``, one a line."""
+
+from collections.abc import Sequence
+
+from stages.common.files import write_text
+from stages.common.layout import CLASSES
+
+
+def write(names: Sequence[str]) -> None:
+    """Writes ``data/classes.txt``: the class of label 0 first. A name has no line break in it."""
+    write_text(CLASSES, "".join(f"{name}\n" for name in names))
+
+
+def read() -> list[str]:
+    """The names that :func:`write` wrote."""
+    return CLASSES.read_text(encoding="utf-8").rstrip("\n").split("\n")

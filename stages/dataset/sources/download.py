@@ -1,0 +1,190 @@
+"""Fetches a published file over HTTP into a folder: continued where it broke off, its MD5 checked."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import requests
+from requests.adapters import HTTPAdapter
+from tqdm import tqdm
+from urllib3.util import Retry
+
+from stages.common.errors import InputError
+
+# How often a request that fails is sent again, after 0, 2, 4, … times BACKOFF seconds.
+RETRIES = 3
+BACKOFF = 1
+# How many broken connections one run continues after.
+DROPS = 5
+TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
+CHUNK = 1 << 16  # bytes read at once, and so the most that a broken connection loses
+
+
+class Published(NamedTuple):
+    """A file as its authors publish it.
+
+    title: what it is, for messages; name: of the file; md5: in hexadecimal. variable: ``<variable>_URL`` in the
+    environment is the address of a mirror, and ``<variable>_MD5`` what to expect of it, should its file be another one.
+    """
+
+    title: str
+    name: str
+    url: str
+    md5: str
+    variable: str
+
+
+def fetch(published: Published, place: Path) -> Path:
+    """Returns the path of the file, its MD5 checked; downloads it when it is not there yet.
+
+    ``place`` is the file itself, if the user has it, or the folder to keep it in. A download that was broken off stays
+    there as ``.part``, and the next call continues it. Calls at the same time for the same folder download once.
+
+    Raises InputError if there is no such file, if it cannot be downloaded, or if its MD5 is another one.
+    """
+    published = _from_environment(published)
+    if place.is_file() or (place.suffix == Path(published.name).suffix and not place.is_dir()):
+        target = place
+        if not target.is_file():
+            raise InputError(
+                f"there is no archive {target}: put {published.name} there, or name a folder to download it into"
+            )
+    else:
+        target = place / published.name
+        if not target.exists():
+            place.mkdir(parents=True, exist_ok=True)
+            with _one_at_a_time(target):
+                if not target.exists():  # another run may have had the lock
+                    _download(published, target)
+                    return target
+    found = _md5(target)
+    if found != published.md5:
+        raise InputError(
+            f"{target} is not {published.title} as published (its MD5 is {found}, not {published.md5}): delete it and "
+            "run again to download it, or unpack it yourself and use it as a folder of images"
+        )
+    return target
+
+
+def _from_environment(published: Published) -> Published:
+    url = os.environ.get(f"{published.variable}_URL") or published.url
+    md5 = os.environ.get(f"{published.variable}_MD5") or published.md5
+    return published._replace(url=url, md5=md5.lower())
+
+
+@contextlib.contextmanager
+def _one_at_a_time(target: Path) -> Iterator[None]:
+    """Holds the lock on downloading ``target``; waits for another process that has it."""
+    with open(f"{target}.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another run that is downloading {target}", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _download(published: Published, target: Path) -> None:
+    """Downloads to ``target``, by way of ``<target>.part``, which may already hold a beginning."""
+    title, url, variable = published.title, published.url, f"{published.variable}_URL"
+    part = target.with_name(f"{target.name}.part")
+    print(f"downloading {url} to {target}", file=sys.stderr)
+    try:
+        with _session() as session:
+            whole = any(_continue(session, url, part) for _ in range(1 + DROPS))
+    except requests.RequestException as error:
+        raise InputError(
+            f"cannot download {title} from {url} ({_reason(error)}): run again later, set {variable} to a mirror, or "
+            f"put the archive at {target}"
+        ) from None
+    if not whole:
+        raise InputError(
+            f"the download of {url} broke off {1 + DROPS} times, at last after {_size(part)} bytes: "
+            "run again, and it continues there"
+        )
+    found = _md5(part)
+    if found != published.md5:
+        part.unlink()
+        raise InputError(
+            f"what {url} sent is not {title} as published (its MD5 is {found}, not {published.md5}), so it was "
+            f"deleted: run again, set {variable} to a mirror, or put the archive at {target}"
+        )
+    part.rename(target)
+
+
+def _session() -> requests.Session:
+    """A session that repeats a request while the server cannot be reached or is busy."""
+    retries = Retry(
+        total=RETRIES,
+        backoff_factor=BACKOFF,
+        status_forcelist=(429, 500, 502, 503, 504),
+        raise_on_status=False,
+        respect_retry_after_header=False,  # it may ask for an hour
+    )
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retries))
+    return session
+
+
+def _continue(session: requests.Session, url: str, part: Path) -> bool:
+    """Asks once for what ``part`` lacks and adds it; returns whether that came to the end or broke off.
+
+    Raises RequestException if no answer comes or the server refuses.
+    """
+    start = _size(part)
+    headers = {"Accept-Encoding": "identity"}  # ranges count the archive's own bytes
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if start and response.status_code == requests.codes.requested_range_not_satisfiable:
+            return True  # there is nothing after what part has
+        response.raise_for_status()
+        if response.status_code != requests.codes.partial_content:
+            start = 0  # this server does not know ranges: it sends everything
+        length = int(response.headers.get("Content-Length", 0))
+        with open(part, "ab" if start else "wb") as file, byte_bar("download", start + length, start) as bar:
+            try:
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+            except requests.RequestException:
+                return False
+            # urllib3 1 takes a connection that is closed early for the end.
+            return file.tell() >= start + length
+
+
+def _reason(error: requests.RequestException) -> str:
+    # requests' own messages for the first three are the inner workings of urllib3.
+    if isinstance(error, requests.exceptions.SSLError):
+        return "the server's certificate is not accepted"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection to the server"
+    if error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    return str(error)
+
+
+def byte_bar(what: str, total: int, start: int = 0) -> "tqdm[Any]":
+    """A bar on stderr of ``total`` bytes, ``start`` of them done."""
+    # Not shown where stderr is no terminal; a total of 0 is an unknown one.
+    return tqdm(desc=what, total=total or None, initial=start, unit="B", unit_scale=True, disable=None)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)  # where MD5 is forbidden for security, this use still works
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
