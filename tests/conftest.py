@@ -1,6 +1,5 @@
 """The small data and backbones that tests run on, and a clone of the project to run the real `dvc` in."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.pictures import save_folder
+from bench.pictures import photo, save_folder
 from bench.project import clone, set_params
 
 ROOT = Path(__file__).parent.parent
@@ -26,29 +25,48 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def weights_file(tmp_path_factory):
-    """A Gluon parameter file of a small backbone with random weights."""
-    from stages.backbones import zoo as networks
+    """A Gluon parameter file of a small backbone with random weights, large enough that pictures differ in features."""
+    from stages.backbones import catalogue, matching, zoo
     from stages.backend.mx import mx
+    from stages.inference import pixels
 
-    mx.random.seed(7)
-    np.random.seed(7)
-    network = networks.build(BACKBONE)
-    network.initialize(mx.init.Xavier())
-    network(mx.nd.zeros((1, 3, 224, 224))).wait_to_read()
+    rng = np.random.default_rng(7)
+    backbone, network = catalogue.find(BACKBONE), zoo.build(BACKBONE)
+    arrays = {}
+    for name, shape in matching.parameter_shapes(network, backbone.size).items():
+        if len(shape) > 1:
+            spread = np.float32(1.3 * np.sqrt(2 / np.prod(shape[1:])))
+            arrays[name] = mx.nd.array(rng.standard_normal(shape, np.float32) * spread)
+        else:
+            # Batch norms and biases as they are before training.
+            arrays[name] = mx.nd.ones(shape) if name.endswith(("gamma", "running_var")) else mx.nd.zeros(shape)
     path = tmp_path_factory.mktemp("weights") / "random.params"
-    network.save_parameters(str(path))
+    mx.nd.save(str(path), arrays)
+
+    network.load_parameters(str(path))
+    pictures = np.stack([pixels.pixels(photo(seed), backbone, "crop") for seed in range(4)])
+    batch = mx.nd.array(pixels.normalise(pictures, backbone))
+    features = zoo.body(network, "pool")(batch).asnumpy().astype(np.float16)
+    # Where features are all zero, or all the same, comparing them shows nothing.
+    assert np.isfinite(features).all() and features.any(axis=1).all()
+    assert len(np.unique(features, axis=0)) == len(features)
     return path
 
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """A function that makes an empty folder the place where the stages work, with weights and changed params in it."""
+    from stages.backbones.parameters import WeightsInfo
+    from stages.common.files import sha256
+
     monkeypatch.chdir(tmp_path)
 
     def make(backbone, weights, **values):
         (tmp_path / "data/weights").mkdir(parents=True)
         (tmp_path / "data/weights/weights.params").symlink_to(weights)
-        (tmp_path / "data/weights/weights.json").write_text(json.dumps({"backbone": backbone}))
+        digest = sha256(weights)
+        info = {"backbone": backbone, "source": weights.name, "source_sha256": digest, "sha256": digest}
+        WeightsInfo(**info, parameters=0).save(tmp_path / "data/weights/weights.json")
         set_params(tmp_path / "params.yaml", **values)
         return tmp_path
 
@@ -58,12 +76,12 @@ def workspace(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def vgg_file(tmp_path_factory):
     """A Gluon parameter file of ``narrow_vgg`` with random weights."""
-    from stages.backbones import checkpoint
+    from stages.backbones import matching
     from stages.backend.mx import mx
 
     rng = np.random.default_rng(11)
     arrays = {}
-    for name, shape in checkpoint.parameter_shapes(narrow_vgg(), 224).items():
+    for name, shape in matching.parameter_shapes(narrow_vgg(), 224).items():
         spread = np.float32(np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1)
         arrays[name] = mx.nd.array(rng.standard_normal(shape, np.float32) * spread)
     path = tmp_path_factory.mktemp("weights") / "vgg.params"
@@ -81,11 +99,12 @@ def narrow_vgg():
 @pytest.fixture
 def vgg(workspace, vgg_file, monkeypatch):
     """In a folder of its own with weights: ``vgg16`` is ``narrow_vgg`` there. Returns the network, with its weights."""
-    from stages.backbones import zoo as networks
+    from stages.backbones import zoo
+    from stages.common.files import sha256
 
-    monkeypatch.setattr(networks, "build", lambda name: narrow_vgg())
+    monkeypatch.setattr(zoo, "build", lambda name: narrow_vgg())
     workspace("vgg16", vgg_file)
-    return networks.load("vgg16")
+    return zoo.load("vgg16", sha256=sha256(vgg_file))
 
 
 @pytest.fixture(scope="session")
@@ -137,4 +156,16 @@ def trained(tmp_path_factory, small_data, weights_file):
             stage.main()
     finally:
         os.chdir(before)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(trained, tmp_path_factory):
+    """The folder that ``stages.export`` has written of the trained classifier."""
+    from stages import export
+
+    folder = tmp_path_factory.mktemp("exported") / "new"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(trained)
+        export.main(["--output", str(folder)])
     return folder

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import PIL.features
 
-from stages.backbones import zoo as networks
+from stages.backbones import zoo
 from stages.backbones.catalogue import BACKBONES
 from stages.backend import devices
 from stages.backend.mx import mx
@@ -241,7 +241,7 @@ def _load(device, threads, recipe, batch_size, weights=None):
     backbone = BACKBONES[recipe.backbone]
     context = devices.context(device)
     with _folder(weights) as folder:
-        body = networks.Body(networks.load(recipe.backbone, folder), recipe.cut)
+        body = zoo.body(zoo.load(recipe.backbone, folder, sha256=recipe.weights), recipe.cut)
         calibration = read_json(folder / "calibration.json") if recipe.calibration else None
     pool = ThreadPoolExecutor(threads)
     compiled = {}

@@ -56,7 +56,7 @@ def environment(backbone, precision):
 def compile(body, shape, precision="float32", context=None, calibration=None):
     """Compiles ``body`` for batches of exactly ``shape``.
 
-    body: ``networks.Body`` with float32 parameters.
+    body: ``zoo.body`` with float32 parameters.
     shape: (n, 3, size, size).
     precision: one of ``PRECISIONS`` of the device.
     context: the device, by default the CPU.

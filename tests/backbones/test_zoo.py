@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 import skimage.data
 
-from stages import weights
-from stages.backbones import checkpoint
-from stages.backbones import zoo as networks
+from stages.backbones import matching, published, zoo
 from stages.backbones.catalogue import BACKBONES
+from stages.backbones.files.read import read
 from stages.backend.mx import mx
+from stages.common.errors import InputError
+from stages.common.files import sha256
 from stages.dataset.decode import decode
 from stages.inference import compile as inference
 from stages.inference import pixels
 from tests import reference
+from tests.conftest import BACKBONE
 
 # Photos that are part of scikit-image's wheel: a cat, a cup of espresso, a rocket on its launch pad.
 PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")
@@ -68,9 +70,9 @@ def photos(name):
 
 def loaded(name, tensors, path="weights"):
     """The network called ``name`` with the ``tensors`` of a weights file, as the weights stage would leave it."""
-    network = networks.build(name)
-    fitted = checkpoint.for_network(name, tensors, path)
-    parameters = network._collect_params_with_prefix()
+    network = zoo.build(name)
+    fitted = matching.for_network(name, tensors, path)
+    parameters = zoo.named_parameters(network)
     values = {parameter.name: mx.nd.array(fitted[key]) for key, parameter in parameters.items()}
     network.collect_params().load_dict(values, ctx=mx.cpu())
     return network
@@ -79,7 +81,7 @@ def loaded(name, tensors, path="weights"):
 def initialised(name):
     """The network called ``name`` with random weights."""
     mx.random.seed(5)
-    network = networks.build(name)
+    network = zoo.build(name)
     network.initialize(mx.init.Xavier())
     return network
 
@@ -87,7 +89,7 @@ def initialised(name):
 def features(name, network, cut, images):
     """What the pipeline computes for ``images`` (uint8), as ``name``'s preprocessing leaves them."""
     batch = pixels.normalise(images, BACKBONES[name])
-    return inference.compile(networks.Body(network, cut), batch.shape)(batch).asnumpy()
+    return inference.compile(zoo.body(network, cut), batch.shape)(batch).asnumpy()
 
 
 def assert_close(computed, expected, tolerance):
@@ -111,8 +113,8 @@ def assert_same_features(computed, expected):
 def lite(number):
     """(name, network, photos' pixels, reference features, reference logits) of the published EfficientNet-Lite."""
     name = f"efficientnet_lite{number}"
-    path, _ = weights.published(name)
-    tensors = checkpoint.read(path)
+    path, _ = published.find(BACKBONES[name])
+    tensors = read(path)
     images = photos(name)
     answers = [reference.efficientnet_lite(number, tensors, reference.normalise(image, *INCEPTION)) for image in images]
     return name, loaded(name, tensors, path), images, *map(np.stack, zip(*answers))
@@ -196,10 +198,10 @@ def test_every_backbone_is_in_the_tables_here():
 
 def cut_shape(name, cut):
     """The body's output shape for two images, worked out without computing, and the kinds of the layers behind it."""
-    network = networks.build(name)
+    network = zoo.build(name)
     side = BACKBONES[name].size
-    _, shapes, _ = networks.Body(network, cut)(mx.sym.var("data")).infer_shape(data=(2, 3, side, side))
-    return shapes, [type(layer).__name__ for layer in networks.cut_layers(network, cut)[1]]
+    _, shapes, _ = zoo.body(network, cut)(mx.sym.var("data")).infer_shape(data=(2, 3, side, side))
+    return shapes, [type(layer).__name__ for layer in zoo.cut_layers(network, cut)[1]]
 
 
 @pytest.mark.parametrize("name", WIDTHS)
@@ -218,9 +220,12 @@ def test_fc6_cuts_behind_the_first_dense_layer_and_conv_before_it(name):
     assert cut_shape(name, "conv") == ([(2, maps)], ["Dense", "Dropout", "Dense", "Dropout"])
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "alexnet"])
-def test_auto_cuts_at_the_deepest_point(name):
-    assert cut_shape(name, "auto") == cut_shape(name, BACKBONES[name].cuts[0])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_parameters_are_named_and_ordered_as_in_gluons_own_files(name):
+    network = zoo.build(name)
+    # What ``save_parameters`` writes.
+    expected = network._collect_params_with_prefix()
+    assert list(zoo.named_parameters(network).items()) == list(expected.items())
 
 
 # --- The two parts ---------------------------------------------------------------------------------------------------
@@ -235,9 +240,9 @@ def noise(side):
 @pytest.mark.parametrize("name", ["vgg11", "vgg11_bn"])
 def test_layers_between_conv_and_fc6_turn_the_one_feature_into_the_other(name):
     network, images = initialised(name), noise(32)
-    conv, fc6 = (networks.Body(network, cut)(images) for cut in ("conv", "fc6"))
-    first, *rest = networks.cut_layers(network, "conv")[1]
-    assert rest == networks.cut_layers(network, "fc6")[1]
+    conv, fc6 = (zoo.body(network, cut)(images) for cut in ("conv", "fc6"))
+    first, *rest = zoo.cut_layers(network, "conv")[1]
+    assert rest == zoo.cut_layers(network, "fc6")[1]
     np.testing.assert_array_equal(first(conv).asnumpy(), fc6.asnumpy())
     assert fc6.shape == (2, 4096) and fc6.asnumpy().any()
 
@@ -248,9 +253,9 @@ def test_body_and_the_layers_behind_it_are_the_whole_network(name, side):
     expected = network(images).asnumpy()
     assert expected.shape == (2, 1000) and (expected[0] != expected[1]).any()
     for cut in BACKBONES[name].cuts:
-        x = networks.Body(network, cut)(images)
+        x = zoo.body(network, cut)(images)
         assert x.ndim == 2
-        for layer in networks.cut_layers(network, cut)[1]:
+        for layer in zoo.cut_layers(network, cut)[1]:
             x = layer(x)
         np.testing.assert_array_equal(network.output(x).asnumpy(), expected)
 
@@ -259,5 +264,40 @@ def test_maps_without_a_pooling_of_their_own_are_averaged():
     network, images = initialised("squeezenet1.1"), noise(64)
     maps = network.features(images).asnumpy()
     assert maps.shape == (2, 512, 3, 3)
-    pooled = networks.Body(network, "pool")(images).asnumpy()
+    pooled = zoo.body(network, "pool")(images).asnumpy()
     np.testing.assert_allclose(pooled, maps.mean(axis=(2, 3)), rtol=1e-5, atol=1e-7)
+
+
+# --- Weights from data/weights ---------------------------------------------------------------------------------------
+
+
+def test_load_gives_the_network_its_weights(workspace, weights_file):
+    workspace(BACKBONE, weights_file)
+    expected = mx.nd.load(str(weights_file))
+    found = zoo.named_parameters(zoo.load(BACKBONE, sha256=sha256(weights_file)))
+    assert list(found) == list(expected)
+    for name, parameter in found.items():
+        np.testing.assert_array_equal(parameter.data().asnumpy(), expected[name].asnumpy())
+
+
+def test_load_takes_another_folder_that_has_the_weights_alone(tmp_path, weights_file):
+    (tmp_path / "weights.params").symlink_to(weights_file)
+    assert zoo.load(BACKBONE, tmp_path, sha256=sha256(weights_file)).output.weight.data().shape == (1000, 256)
+
+
+def test_weights_that_are_missing_are_one_sentence(tmp_path):
+    with pytest.raises(InputError) as caught:
+        zoo.load(BACKBONE, tmp_path, sha256="")
+    assert str(caught.value) == f"{tmp_path}/weights.params is missing: run `dvc repro`"
+
+
+@pytest.mark.parametrize("place", [0, 30, 5000, -1])
+def test_one_bit_changed_in_the_weights_is_one_sentence(tmp_path, weights_file, place):
+    data = bytearray(weights_file.read_bytes())
+    data[place] ^= 1
+    (tmp_path / "weights.params").write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        zoo.load(BACKBONE, tmp_path, sha256=sha256(weights_file))
+    assert str(caught.value) == (
+        f"{tmp_path}/weights.params is damaged or was replaced (its SHA-256 is another one): run `dvc repro -f weights`"
+    )

@@ -12,8 +12,9 @@ import PIL.features
 import pytest
 
 from bench.pictures import encoded, photo, save_folder
-from stages.backbones import zoo as networks
+from stages.backbones import zoo
 from stages.backbones.catalogue import BACKBONES
+from stages.backbones.parameters import read_info
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.dataset.decode import decode
@@ -147,7 +148,7 @@ def expected(paths):
     backbone = BACKBONES[BACKBONE]
     images = [pixels.pixels(decode(path.read_bytes(), path), backbone, "crop") for path in paths]
     batch = mx.nd.array(pixels.normalise(np.stack(images), backbone))
-    return networks.Body(networks.load(BACKBONE), "pool")(batch).asnumpy()
+    return zoo.body(zoo.load(BACKBONE, sha256=read_info().sha256), "pool")(batch).asnumpy()
 
 
 def test_every_image_is_computed_once_and_never_again(tmp_path, monkeypatch):

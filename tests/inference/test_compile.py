@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stages.backbones import zoo as networks
+from stages.backbones import zoo
 from stages.backbones.catalogue import BACKBONES
 from stages.backend.mx import mx
 from stages.common.errors import InputError
@@ -42,9 +42,9 @@ def random_body(name, size):
     """The frozen body of ``name`` with random weights, whose batch norms fit them: features differ between images."""
     mx.random.seed(1)
     np.random.seed(1)
-    network = networks.build(name)
+    network = zoo.build(name)
     network.initialize(mx.init.Xavier(magnitude=4))
-    body = networks.Body(network, "auto")
+    body = zoo.body(network, "auto")
     body(mx.nd.zeros((1, 3, size, size))).wait_to_read()
     random = np.random.default_rng(1)
     for key, parameter in body.collect_params().items():

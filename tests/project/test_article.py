@@ -11,8 +11,7 @@ import pytest
 
 from bench.pictures import encoded, photo
 from bench.project import clone
-from stages.backbones import checkpoint
-from stages.backbones import zoo as networks
+from stages.backbones import matching, zoo
 from stages.backend.mx import mx
 
 pytestmark = pytest.mark.xdist_group("article")
@@ -61,7 +60,7 @@ def random_vgg16(path):
     """Writes random weights for the whole of VGG16, scaled so that activations neither vanish nor blow up."""
     rng = np.random.default_rng(0)
     tensors = {}
-    for name, shape in checkpoint.parameter_shapes(networks.build("vgg16"), 224).items():
+    for name, shape in matching.parameter_shapes(zoo.build("vgg16"), 224).items():
         values = rng.standard_normal(shape, dtype=np.float32) if len(shape) > 1 else np.zeros(shape, np.float32)
         tensors[name] = mx.nd.array(values * np.sqrt(2 / np.prod(shape[1:])))
     mx.nd.save(str(path), tensors)

