@@ -1,19 +1,18 @@
-"""The report: what is counted and shown, and how the page behaves in a real browser."""
+"""The report: how the page shows what there is to tell, and how it behaves in a real browser."""
 
-import io
 import re
 import shutil
 from functools import lru_cache
 
 import numpy as np
 import pytest
-from PIL import Image
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from bench.pictures import photo
-from stages.classifier.scores import score, softmax
+from stages.classifier import scores
+from stages.features.records import FeaturizeMetrics
 from stages.report import page as report
+from stages.report.contents import Contents, Curves, Picture, thumbnail
+from stages.report.figures import least_sure, surest_mistakes
 from tests.browser import opened
 
 pytestmark = pytest.mark.xdist_group("report")
@@ -28,118 +27,43 @@ HOSTILE = [
 
 @lru_cache
 def jpeg(seed):
-    return report.thumbnail(photo(seed, (300, 200)))
+    return thumbnail(photo(seed, (300, 200)))
 
 
-def values(classes, per_class=8, epochs=6, seed=0, **changed):
-    """All that :func:`report.write` wants, made up: the first class is always right."""
+def contents(classes, per_class=8, epochs=6, seed=0, **changed):
+    """Contents of a report, made up: the first class is always right."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(classes)), per_class)
     logits = rng.normal(0, 1, (len(labels), len(classes))).astype(np.float32)
     logits[np.arange(len(labels)), labels] += rng.uniform(0, 6, len(labels))
     logits[labels == 0, 0] += 20
-    probabilities = softmax(logits)
-    shown = [*report.surest_mistakes(probabilities, labels), *report.least_sure(probabilities, labels)]
-    metrics = {"images": len(labels), **score([logits], labels), "mean_class_accuracy": 0.5}
+    probabilities = scores.softmax(logits)
+    shown = [*surest_mistakes(probabilities, labels), *least_sure(probabilities, labels)]
+    found = scores.score([logits], labels)
     falling, rising = [2 / e for e in range(1, epochs + 1)], [1 - 0.5 / e for e in range(1, epochs + 1)]
-    return {
-        "metrics": metrics,
+    training = scores.TrainMetrics.of(max(1, epochs - 1), [0.5] * epochs, found, found)
+    made = {
+        "metrics": scores.TestMetrics(images=len(labels), **found._asdict(), mean_class_accuracy=0.5),
         "classes": classes,
         "labels": labels,
         "probabilities": probabilities,
-        "pictures": {row: (f"{classes[labels[row]]}/{row}.jpg", jpeg(row % 4)) for row in shown},
-        "curves": {"loss": {"train": falling, "valid": falling}, "top1": {"train": rising, "valid": rising}},
-        "training": {"best_epoch": max(1, epochs - 1), "epochs": epochs, "seconds_per_epoch": 0.5},
-        "featurizing": {
-            "images": 100, "forward_passes": 60, "reused": 40, "seconds_decode": 61.0, "seconds_forward": 3.0,
-            "seconds_of_another_kind": 0.25, "seconds": 40.0, "images_per_second": 2.5,
-        },
-        "made_of": {"Data": {"data set": "digits"}, "Training": {"lr": 0.01}},
-        **changed,
+        "pictures": {row: Picture(f"{classes[labels[row]]}/{row}.jpg", jpeg(row % 4)) for row in shown},
+        "loss": Curves(falling, falling),
+        "top1": Curves(rising, rising),
+        "training": training,
+        "featurizing": FeaturizeMetrics(
+            images=100, forward_passes=60, reused=40, workers=2, nodes=1, seconds_read=0.25, seconds_cache=0.0,
+            seconds_decode=61.0, seconds_forward=3.0, seconds=40.0, images_per_second=2.5,
+        ),
+        "made_of": {"Data": {"data set": "digits"}, "Training": {"lr": "0.01"}},
     }  # fmt: skip
+    return Contents(**{**made, **changed})
 
 
 def written(folder, *args, **changed):
     path = folder / "report.html"
-    report.write(path, **values(*args, **changed))
+    report.write(path, contents(*args, **changed))
     return path
-
-
-# What is counted.
-
-
-def test_examples_are_the_surest_mistakes_and_the_least_sure_hits():
-    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7], [0.55, 0.45]])
-    labels = np.array([0, 0, 0, 0, 1])
-    assert report.surest_mistakes(probabilities, labels) == [1, 3, 4]
-    assert report.surest_mistakes(probabilities, labels, most=2) == [1, 3]
-    assert report.least_sure(probabilities, labels) == [2, 0]
-
-
-def test_equals_stay_in_order():
-    probabilities = np.full((5, 2), 0.5)
-    assert report.surest_mistakes(probabilities, np.ones(5, int)) == [0, 1, 2, 3, 4]
-
-
-def test_classes_are_counted_as_scikit_learn_counts():
-    rng = np.random.default_rng(0)
-    labels, predicted = rng.integers(5, size=200), rng.integers(5, size=200)
-    confusion = report.confusion_matrix(predicted, labels, 5)
-    assert confusion.tolist() == confusion_matrix(labels, predicted).tolist()
-    rows = {row["name"]: row for row in report.by_class("abcde", confusion)}
-    assert [rows[name]["accuracy"] for name in "abcde"] == pytest.approx(recall_score(labels, predicted, average=None))
-    assert [rows[name]["precision"] for name in "abcde"] == pytest.approx(
-        precision_score(labels, predicted, average=None)
-    )
-
-
-def test_the_least_accurate_class_comes_first_and_one_without_images_last():
-    confusion = np.array([[4, 0, 0, 0], [3, 1, 0, 0], [0, 0, 0, 0], [1, 2, 0, 1]])
-    rows = report.by_class(["a", "b", "none", "d"], confusion)
-    assert [row["name"] for row in rows] == ["b", "d", "a", "none"]
-    assert [row["taken_for"] for row in rows] == ["a", "b", None, None]
-    assert [row["times"] for row in rows] == [3, 2, 0, 0]
-    assert rows[-1]["accuracy"] is None
-    assert rows[-1]["precision"] is None
-
-
-def test_pairs_come_by_images_then_by_share():
-    confusion = np.array([[10, 2, 0], [2, 2, 0], [5, 0, 9]])
-    assert report.worst_pairs("abc", confusion) == [("c", "a", 5, 5 / 14), ("b", "a", 2, 0.5), ("a", "b", 2, 2 / 12)]
-
-
-@pytest.mark.parametrize(("right", "count"), [(422, 449), (0, 5), (5, 5)])
-def test_the_interval_is_wilsons(right, count):
-    low, high = binomtest(right, count).proportion_ci(method="wilson")
-    assert report.wilson(right / count, count) == pytest.approx((low, high), abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0, 1.53, [0, 0.5, 1, 1.5, 2]),
-        (0.51, 1, [0.5, 0.6, 0.7, 0.8, 0.9, 1]),
-        (1, 40, [0, 10, 20, 30, 40]),
-        (0, 0.003, [0, 0.001, 0.002, 0.003]),
-        (3, 3, [3]),
-    ],
-)
-def test_ticks_are_round_and_cover_the_values(low, high, expected):
-    assert report.ticks(low, high) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.026, "0.03 s"), (56.42, "56.4 s"), (60, "1 min 0 s"), (725, "12 min 5 s"), (7800, "2 h 10 min")],
-)
-def test_durations_are_as_one_reads_them(value, text):
-    assert report.seconds(value) == text
-
-
-def test_thumbnails_keep_their_shape_and_are_never_enlarged():
-    large, small = (Image.open(io.BytesIO(report.thumbnail(photo(1, size)))) for size in ((640, 320), (8, 8)))
-    assert large.size == (160, 80)
-    assert small.size == (8, 8)
 
 
 # The file.
@@ -172,11 +96,30 @@ def test_any_number_of_epochs_is_drawn(tmp_path, epochs):
 
 
 def test_each_epoch_of_a_chart_says_its_numbers(tmp_path):
-    curves = {name: {"train": [0.5, 0.25], "valid": [1, 0.125]} for name in ("loss", "top1")}
-    page = written(tmp_path, ["a", "b"], epochs=2, curves=curves).read_text()
+    curves = Curves([0.5, 0.25], [1, 0.125])
+    page = written(tmp_path, ["a", "b"], epochs=2, loss=curves, top1=curves).read_text()
     assert re.findall("<title>(epoch .*?)</title>", page)[:2] == [
         "epoch 1: train 0.5, valid 1",
         "epoch 2: train 0.25, valid 0.125",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.026, "0.03 s"), (56.42, "56.4 s"), (60, "1 min 0 s"), (725, "12 min 5 s"), (7800, "2 h 10 min")],
+)
+def test_durations_are_as_one_reads_them(value, text):
+    assert report.seconds(value) == text
+
+
+def test_what_featurize_spent_is_told_in_words(tmp_path):
+    page = written(tmp_path, ["a", "b"]).read_text()
+    spent = re.findall(r'<tr><td>(.*?)</td><td class="number">(.*?)</td><td><span class="bar"', page)
+    assert spent == [
+        ("reading the files", "0.25 s"),
+        ("feature cache", "0.00 s"),
+        ("decoding, all workers", "1 min 1 s"),
+        ("waiting for the network, all workers", "3.00 s"),
     ]
 
 

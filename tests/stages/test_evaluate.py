@@ -3,23 +3,28 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from bench.pictures import photo
 from stages import evaluate
+from stages.backbones.parameters import WeightsInfo
 from stages.backend.mx import mx
-from stages.classifier import head
+from stages.classifier import head, trained
+from stages.classifier.scores import Scores, TrainMetrics
 from stages.common import params
 from stages.common.errors import InputError
-from stages.common.files import write_json, write_text
+from stages.common.files import write_text
 from stages.common.layout import CURVES, IMAGES, METRICS, SPLIT, WEIGHTS
 from stages.dataset import lists
 from stages.dataset.lists import Row
 from stages.features import records
+from tests.classifier.made import features_info, network
 from tests.conftest import BACKBONE
 
+WIDTH = 256
 CLASSES = ["cat", "dög", "red, panda", "ant", "bee", "fly", "unseen"]
 
 # (label, logits): right, right, second, sixth, right, second.
@@ -35,13 +40,11 @@ ROWS = [
 
 @pytest.fixture
 def stage(workspace, weights_file):
-    """A folder in which a head was trained that hands its features on as logits."""
-    width = 256
+    """A folder in which a head was trained that hands its features on as logits; the weights are not there."""
     folder = workspace(BACKBONE, weights_file)
-    about = {"backbone": BACKBONE, "cut": "pool", "resize": "crop", "precision": "float32"}
-    about.update(dim=width, dtype="float32", classes=CLASSES)
-    write_json(records.ABOUT, about)
-    features = np.zeros((len(ROWS), width), np.float32)
+    about = features_info(dim=WIDTH, dtype="float32", classes=CLASSES)
+    about.save(records.ABOUT)
+    features = np.zeros((len(ROWS), WIDTH), np.float32)
     features[:, : len(CLASSES)] = [logits for _, logits in ROWS]
     rows = [Row(index, label, f"{CLASSES[label]}/{index}.jpg") for index, (label, _) in enumerate(ROWS)]
     lists.write(SPLIT / "test.lst", rows)
@@ -49,17 +52,18 @@ def stage(workspace, weights_file):
         (IMAGES / row.path).parent.mkdir(parents=True, exist_ok=True)
         photo(row.index).save(IMAGES / row.path)
     records.write("test", ((row, bytes(32), feature) for row, feature in zip(rows, features)))
-    network = head.build(BACKBONE, "pool", len(CLASSES), 0.0, "last", [mx.cpu()])
-    network.trained[-1].initialize()
-    network.trained(mx.nd.zeros((1, width)))
-    network.trained[-1].weight.set_data(mx.nd.array(np.eye(len(CLASSES), width)))
-    trained = {"trainable": "last", "train": params.load().train.model_dump(), "images": {"train": 20, "valid": 10}}
-    head.save(network, {**about, **trained})
-    weights = {"backbone": BACKBONE, "source": "a file", "source_sha256": "0123456789abcdef", "parameters": 470072}
-    write_json(WEIGHTS / "weights.json", weights)
-    write_json(METRICS / "train.json", {"best_epoch": 2, "epochs": 3, "seconds_per_epoch": 0.1})
-    featurized = {"images": 36, "forward_passes": 36, "reused": 0, "seconds": 1.0, "images_per_second": 36.0}
-    write_json(METRICS / "featurize.json", {**featurized, "seconds_forward": 0.75})
+    built = head.build(network(), "pool", len(CLASSES), 0.0, "last", [mx.cpu()])
+    built.trained[-1].initialize()
+    built.trained(mx.nd.zeros((1, WIDTH)))
+    built.trained[-1].weight.set_data(mx.nd.array(np.eye(len(CLASSES), WIDTH)))
+    weights = {"backbone": BACKBONE, "source": "a file", "source_sha256": "0123456789abcdef", "sha256": about.weights}
+    trained.save(built, about, WeightsInfo(**weights, parameters=470072), params.load().train, 20, 10)
+    shutil.rmtree(WEIGHTS)
+    scores = Scores(0.5, 0.5, 1.0)
+    TrainMetrics.of(2, [0.1] * 3, scores, scores).save(METRICS / "train.json")
+    featurized = {"images": 36, "forward_passes": 36, "reused": 0, "workers": 2, "nodes": 1, "seconds_read": 0.0}
+    featurized.update(seconds_cache=0.0, seconds_decode=0.5, seconds_forward=0.75, seconds=1.0, images_per_second=36.0)
+    records.FeaturizeMetrics(**featurized).save(METRICS / "featurize.json")
     for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1"):
         name = curve.split("/")[1]
         write_text(CURVES / f"plots/metrics/{curve}.tsv", f"step\t{name}\n0\t0.5\n1\t0.75\n2\t0.625\n")

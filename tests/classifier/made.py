@@ -1,0 +1,32 @@
+"""Made-up data and what a head is built from, as the stages before training would leave them."""
+
+import numpy as np
+
+from stages.backbones import parameters, zoo
+from stages.features.records import FeaturesInfo
+
+
+def clouds(classes=4, per_class=10, dim=16, spread=0.3, seed=0):
+    """Features (float32 NDArray) around one centre per class, and their labels, shuffled."""
+    centres = np.random.default_rng(99).standard_normal((classes, dim))
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(classes * per_class) % classes)
+    features = centres[labels] + spread * rng.standard_normal((len(labels), dim))
+    return features.astype(np.float32), labels
+
+
+def network():
+    """The backbone that ``data/weights`` is of, with the weights there."""
+    info = parameters.read_info()
+    return zoo.load(info.backbone, sha256=info.sha256)
+
+
+def features_info(**values):
+    """About the features of that backbone, three classes unless told otherwise."""
+    weights = parameters.read_info()
+    given = {
+        "backbone": weights.backbone, "cut": "pool", "resize": "crop", "precision": "float32",
+        "weights": weights.sha256, "calibration": "", "dim": 256, "dtype": "float16", "fingerprint": "12",
+        "classes": ["cat", "dög", "red panda"],
+    }  # fmt: skip
+    return FeaturesInfo(**{**given, **values})
