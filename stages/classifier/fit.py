@@ -21,8 +21,8 @@ OPTIONS = {"nag": {"momentum": 0.9}}
 BLOCK = 1024
 
 
-class Curves(Protocol):
-    """Where the curves are drawn; what DVCLive's ``Live`` has."""
+class EpochLog(Protocol):
+    """Where the curves go; what DVCLive's ``Live`` has."""
 
     def log_metric(self, name: str, val: float) -> None: ...
 
@@ -36,11 +36,22 @@ class Fit(NamedTuple):
     seconds: list[float]
 
 
+class Part(NamedTuple):
+    """What one device takes of the batches of a block, batch after batch.
+
+    rows: (n,), numbers of rows. weights: (n,) float32, 1 for each row of a batch and 0 for one that only fills up.
+    ends: where in both each batch ends.
+    """
+
+    rows: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    ends: list[int]
+
+
 class Share(NamedTuple):
     """The rows of one batch that one device takes, as arrays on that device.
 
-    x: (n, width), what the frozen layers make of the features. labels: (n,). weights: (n, 1), 1 for each row of the
-    batch and 0 for one that is there for the shape.
+    x: (n, width), what the frozen layers make of the features. labels: (n,). weights: (n, 1), as in :class:`Part`.
     """
 
     x: Any
@@ -49,7 +60,7 @@ class Share(NamedTuple):
 
 
 def fit(
-    head: Head, train: tuple[Features, Labels], valid: tuple[Features, Labels], settings: params.Train, curves: Curves
+    head: Head, train: tuple[Features, Labels], valid: tuple[Features, Labels], settings: params.Train, log: EpochLog
 ) -> Fit:
     """Trains ``head.trained`` on ``train``; leaves it as it was after the epoch best on ``valid``.
 
@@ -77,12 +88,12 @@ def fit(
         seconds.append(time.perf_counter() - begun)
         if not np.isfinite([loss, scores.loss]).all():
             raise InputError(f"the loss is not finite in epoch {epoch}: lower train.lr (it is {settings.lr})")
-        curves.log_metric("train/loss", loss)
-        curves.log_metric("train/top1", top1)
-        curves.log_metric("valid/loss", scores.loss)
-        curves.log_metric("valid/top1", scores.top1)
-        curves.log_metric("seconds", seconds[-1])
-        curves.next_step()
+        log.log_metric("train/loss", loss)
+        log.log_metric("train/top1", top1)
+        log.log_metric("valid/loss", scores.loss)
+        log.log_metric("valid/top1", scores.top1)
+        log.log_metric("seconds", seconds[-1])
+        log.next_step()
         if scores.top1 > best_top1:
             best_epoch, best_top1 = epoch, scores.top1
             best = {name: parameter.data(head.contexts[0]).copy() for name, parameter in learning.items()}
@@ -122,33 +133,39 @@ def _pieces(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
 def _shares(
     head: Head, features: Features, labels: Labels, batches: Sequence[NDArray[np.int64]]
 ) -> Iterator[tuple[Share, ...]]:
-    """The shares of all devices in each of ``batches``; these are a block, the frozen layers take it in one piece."""
-    count = len(head.contexts)
-    dealt = [[_deal(batch, device, count) for batch in batches] for device in range(count)]
-    gathered = [features[np.concatenate([rows for rows, _ in parts])].astype(np.float32) for parts in dealt]
+    """For each of ``batches`` the shares of all devices. They are a block: the frozen layers take it in one piece."""
+    parts = [_part(batches, device, len(head.contexts)) for device in range(len(head.contexts))]
+    gathered = [features[part.rows].astype(np.float32) for part in parts]
     # MXNet was computing the block before all the while; waiting here keeps memory at two blocks.
     mx.nd.waitall()
-    by_device = []
-    for context, parts, x in zip(head.contexts, dealt, gathered):
-        # With dropout as in training, but nothing is recorded: no gradient goes into these layers.
-        with mx.autograd.train_mode():
-            x = head.frozen(mx.nd.array(x, ctx=context))
-        # One array each for the block: to make one for every batch takes as long as the batch itself.
-        y = mx.nd.array(labels[np.concatenate([rows for rows, _ in parts])], ctx=context)
-        weights = mx.nd.array(np.concatenate([its for _, its in parts])[:, None], ctx=context)
-        ends = np.cumsum([len(rows) for rows, _ in parts]).tolist()
-        by_device.append(
-            [Share(x[start:end], y[start:end], weights[start:end]) for start, end in zip([0, *ends], ends)]
-        )
+    by_device = [
+        _on_device(head, x, labels[part.rows], part, context)
+        for x, part, context in zip(gathered, parts, head.contexts)
+    ]
     return zip(*by_device)
 
 
-def _deal(batch: NDArray[np.int64], device: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The rows of ``batch`` for device number ``device`` of ``count``, and their weights.
+def _part(batches: Sequence[NDArray[np.int64]], device: int, count: int) -> Part:
+    """What device number ``device`` of ``count`` takes.
 
-    All devices get as many rows; where the batch does not suffice its first row fills up, with weight 0.
+    All devices take as many rows of a batch; where it does not suffice its first row fills up, with weight 0.
     """
-    size = -(-len(batch) // count)
-    own = batch[device * size : (device + 1) * size]
-    rows = np.concatenate([own, np.repeat(batch[:1], size - len(own))])
-    return rows, (np.arange(size) < len(own)).astype(np.float32)
+    rows, weights = [], []
+    sizes = [-(-len(batch) // count) for batch in batches]
+    for batch, size in zip(batches, sizes):
+        own = batch[device * size : (device + 1) * size]
+        rows += [own, np.repeat(batch[:1], size - len(own))]
+        weights += [1.0] * len(own) + [0.0] * (size - len(own))
+    return Part(np.concatenate(rows), np.array(weights, np.float32), np.cumsum(sizes).tolist())
+
+
+def _on_device(head: Head, x: NDArray[np.float32], labels: Labels, part: Part, context: Any) -> list[Share]:
+    """A device's share of each batch; x, labels: the features and the labels of the part's rows."""
+    # With dropout as in training, but nothing is recorded: no gradient goes into these layers.
+    with mx.autograd.train_mode():
+        inputs = head.frozen(mx.nd.array(x, ctx=context))
+    # One array each for the block: to make one for every batch takes as long as the batch itself.
+    y = mx.nd.array(labels, ctx=context)
+    weights = mx.nd.array(part.weights[:, None], ctx=context)
+    starts = [0, *part.ends]
+    return [Share(inputs[i:j], y[i:j], weights[i:j]) for i, j in zip(starts, part.ends)]
