@@ -20,6 +20,7 @@ from typing import Any
 import joblib
 import numpy as np
 
+from stages.backend import cpu
 from stages.common.errors import InputError, run
 
 # What libmxnet.so of mxnet-cu112 links to, in an order in which each finds those it needs already loaded.
@@ -94,8 +95,8 @@ def _hidden(packages: Sequence[str]) -> Iterator[None]:
 def load() -> ModuleType:
     """Imports MXNet, with what it needs around it; returns the module.
 
-    Sets ``numpy.bool``, and OMP_NUM_THREADS where it is not set. Raises InputError where MXNet is not installed, or
-    does not work here.
+    Sets ``numpy.bool``, OMP_NUM_THREADS where it is not set, and DNNL_MAX_CPU_ISA where a limit is (see ``cpu.limit``).
+    Raises InputError where MXNet is not installed, or does not work here.
     """
     site = _site_packages()
     _load_cuda_wheels(site)
@@ -103,6 +104,8 @@ def load() -> ModuleType:
     setattr(np, "bool", np.bool_)  # noqa: B010
     # MXNet would use half of what the system calls processors, as if they were all hyper-threads.
     os.environ.setdefault("OMP_NUM_THREADS", str(joblib.cpu_count(only_physical_cores=True)))
+    if limit := cpu.limit():
+        os.environ["DNNL_MAX_CPU_ISA"] = limit
     try:
         try:
             return _imported()

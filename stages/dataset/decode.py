@@ -1,7 +1,10 @@
 """From the bytes of an image file to an upright RGB image."""
 
+import functools
 import io
+import threading
 import warnings
+from typing import Optional
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -22,12 +25,14 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow refuses an image of more than twice this many pixels as a decompression bomb; below that it only warns.
-MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# Pillow refuses an image of more pixels as a decompression bomb, and from half of that on it warns.
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+
+# Several threads may decode at once.
+_SILENCING = threading.Lock()
 
 
-def decode(data, name, least=None):
+def decode(data: bytes, name: str, least: Optional[int] = None) -> Image.Image:
     """Decodes the image file ``data`` (bytes) into an RGB Pillow image, upright, first frame only.
 
     Transparency is laid over white; 16-bit grey keeps its high byte. ``name`` is for messages. least: a JPEG may
@@ -36,6 +41,8 @@ def decode(data, name, least=None):
     """
     if not data:
         raise InputError(f"{name} is empty (0 bytes)")
+    with _SILENCING:
+        _silence_warnings()
     try:
         with Image.open(io.BytesIO(data)) as image:
             if least is not None and image.format in ("JPEG", "MPO"):
@@ -51,13 +58,19 @@ def decode(data, name, least=None):
         raise InputError(f"{name} is damaged or cut short ({error})") from None
 
 
-def _upright(image):
+@functools.cache
+def _silence_warnings() -> None:
+    """Lets Pillow not warn of images that it does decode."""
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def _upright(image: Image.Image) -> Image.Image:
     # ImageOps.exif_transpose also writes the EXIF block anew, and fails where any entry of it is odd.
-    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image):
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit values at 255.
         image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))

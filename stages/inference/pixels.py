@@ -1,9 +1,13 @@
-"""From an RGB image to the pixels a backbone wants."""
+"""From an RGB image to the pixels a backbone was trained on."""
 
 import math
+from typing import Optional
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+
+from stages.backbones.catalogue import Backbone
 
 # Raised whenever the same image would give other pixels than before.
 VERSION = 2
@@ -16,12 +20,12 @@ INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampl
 GAP = 2
 
 
-def least_side(backbone):
+def least_side(backbone: Backbone) -> int:
     """How many pixels the sides of an image must have for ``backbone``, more of which make no difference."""
     return math.ceil(GAP * backbone.size / backbone.crop)
 
 
-def pixels(image, backbone, resize):
+def pixels(image: Image.Image, backbone: Backbone, resize: str) -> NDArray[np.uint8]:
     """Resizes an RGB image for ``backbone``; returns uint8 of shape (size, size, 3).
 
     resize: "crop" takes the centre square that ``backbone.crop`` defines; "squash" takes the whole image and
@@ -29,7 +33,7 @@ def pixels(image, backbone, resize):
     image and then cropping, but for rounding.
     """
     width, height = image.size
-    box = (0, 0, width, height)
+    box: tuple[float, float, float, float] = (0, 0, width, height)
     if resize == "crop":
         side = backbone.crop * min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
@@ -38,16 +42,18 @@ def pixels(image, backbone, resize):
     return np.asarray(image.resize(size, INTERPOLATION[backbone.interpolation], box=box))
 
 
-def normalise(batch, backbone, out=None):
+def normalise(
+    batch: NDArray[np.uint8], backbone: Backbone, out: Optional[NDArray[np.float32]] = None
+) -> NDArray[np.float32]:
     """uint8 (n, size, size, 3) → float32 (n, 3, size, size), scaled to [0, 1], mean and std of ``backbone``.
 
     out: where to write it, by default a new array.
     """
     scale = np.array([1 / (255 * s) for s in backbone.std], dtype=np.float32)
     shift = np.array([-m / s for m, s in zip(backbone.mean, backbone.std)], dtype=np.float32)
-    pixels = np.empty((len(batch), 3, *batch.shape[1:3]), np.float32) if out is None else out
+    planes = np.empty((len(batch), 3, *batch.shape[1:3]), np.float32) if out is None else out
     # Channel by channel: several times as fast as the whole at once and a transpose.
     for channel in range(3):
-        np.multiply(batch[..., channel], scale[channel], out=pixels[:, channel])
-        pixels[:, channel] += shift[channel]
-    return pixels
+        np.multiply(batch[..., channel], scale[channel], out=planes[:, channel])
+        planes[:, channel] += shift[channel]
+    return planes

@@ -2,58 +2,26 @@
 
 Every quantized layer needs the range its values may take, and the mean of its inputs: rounding the weights moves a
 layer's outputs by their errors times that mean, and the bias takes this back (Nagel et al. 2019, "Data-Free
-Quantization Through Weight Equalization and Bias Correction", section 4.2). Both are measured once per backbone, on
-images that are made here: so they, and with them the features, never depend on the user's data.
+Quantization Through Weight Equalization and Bias Correction", section 4.2). ``calibrate`` measures both.
 """
 
 import json
-import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.backend.mx import mx
+from stages.inference.graph import Symbol
+from stages.inference.rewrite import NDArrays
 
-quantization = mx.contrib.quantization
-
-# Images whose layers' values set the ranges. On Lite0, 1 and 2, 16 or 32 of these, the photographs of the comparison
-# themselves, and thresholds of least squared error all gave features equally close to float32 (cosine, within 0.002).
-IMAGES = 16
-
-
-def images(size):
-    """Makes the calibration images, always the same: uint8 (IMAGES, size, size, 3).
-
-    What matters of a photograph here is its spectrum (amplitude falls with frequency), its colours (brightness
-    varies more than hue), its contrast, and things with sharp edges that hide each other.
-    """
-    return np.stack([_image(size, np.random.RandomState(seed)) for seed in range(IMAGES)])
+Ranges = Mapping[str, tuple[float, float]]  # by the name of an output, the lowest and the highest value
+Corrections = Mapping[str, Sequence[float]]  # by the name of a bias, what to add to it
 
 
-def _image(size, random):
-    # RandomState: numpy promises the same numbers from it in every version.
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
-    frequency[0, 0] = math.inf
-    spectrum = np.fft.rfft2(random.standard_normal((3, size, size))) / frequency ** random.uniform(0.8, 1.6)
-    noise = np.fft.irfft2(spectrum, s=(size, size))
-    noise /= noise.std((1, 2), keepdims=True)
-    # From brightness, red-blue and green-magenta to red, green and blue.
-    mix = np.array([[0.6, 0.25, 0.06], [0.6, 0, -0.13], [0.6, -0.25, 0.06]])
-    image = np.tensordot(mix, noise, 1) * random.uniform(0.1, 0.4) + random.uniform(0.25, 0.75)
-    y, x = np.mgrid[:size, :size] / size
-    for _ in range(8):
-        up, left, radius = random.uniform(0, 1), random.uniform(0, 1), random.uniform(0.03, 0.4)
-        if random.randint(2):
-            inside = np.hypot(y - up, x - left) < radius
-        else:
-            inside = np.maximum(abs(y - up), abs(x - left) * random.uniform(0.2, 5)) < radius
-        painted = image * random.uniform(0, 1) + random.uniform(-0.3, 1, (3, 1, 1))
-        image = np.where(inside, painted, image)
-    return (image.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
-
-
-def fuse(symbol):
-    """Joins convolutions with what follows them, in the way that ``quantize`` needs."""
+def fuse(symbol: Symbol) -> Symbol:
+    """Joins convolutions with what follows them, in the way that the other functions here need."""
     return symbol.get_backend_symbol("MKLDNN_QUANTIZE")
 
 
@@ -65,66 +33,79 @@ class Layer(NamedTuple):
     bias: str
 
 
-def measured(symbol, params):
-    """What to measure inside ``symbol`` (from ``fuse``): (outputs whose ranges, [Layer] of whose inputs the means)."""
-    quantized, outputs = _quantize(symbol, params)
-    integer = {n["name"] for n in json.loads(quantized.tojson())["nodes"] if n["op"] == "_sg_mkldnn_conv"}
-    nodes = json.loads(symbol.tojson())["nodes"]
+def measured(symbol: Symbol, parameters: NDArrays) -> tuple[list[str], list[Layer]]:
+    """What to measure inside ``symbol`` (from ``fuse``): outputs whose ranges, layers of whose inputs the means."""
+    integer, outputs = _prepared(symbol, parameters)
+    convolutions = {node["name"] for node in _nodes(integer) if node["op"] == "_sg_mkldnn_conv"}
+    nodes = _nodes(symbol)
     layers = []
     for node in nodes:
-        if f"quantized_{node['name']}" in integer:
+        if f"quantized_{node['name']}" in convolutions:
             source, weight, bias = (nodes[index] for index, *_ in node["inputs"][:3])
             name = source["name"] if source["op"] == "null" else f"{source['name']}_output"
             layers.append(Layer(name, weight["name"], bias["name"]))
     return sorted(outputs), layers
 
 
-def correction(weight, means):
+def correction(weight: NDArray[np.float32], means: NDArray[np.float64]) -> NDArray[np.float64]:
     """What to add to the bias of a convolution so that rounding its weights leaves the mean of its outputs.
 
-    weight: float (filters, channels of a group, height, width). means: of its inputs, float (channels).
-    Returns float (filters,). Padding is taken for average input.
+    weight: (filters, channels of a group, height, width). means: of its inputs, (channels,).
+    Returns (filters,). Padding is taken for average input.
     """
     lost = (weight - _rounded(weight)).sum(axis=(2, 3))
     groups = len(means) // lost.shape[1]
     return (lost.reshape(groups, -1, lost.shape[1]) @ means.reshape(groups, -1, 1)).ravel()
 
 
-def _rounded(weight):
+def _rounded(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     # 127.5 for the largest of a filter, and this one cut to 127, is how MXNet does it.
     largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
     scale = 127.5 / np.where(largest == 0, 1, largest)
     return (weight * scale).round().clip(-128, 127) / scale
 
 
-def quantize(symbol, params, calibration):
-    """Makes the layers of ``symbol`` (from ``fuse``) compute in integers; returns (symbol, params).
+def quantized(
+    symbol: Symbol, parameters: NDArrays, ranges: Ranges, corrections: Corrections
+) -> tuple[Symbol, NDArrays]:
+    """Makes the layers of ``symbol`` (from ``fuse``) compute in integers; returns (symbol, NDArrays by name).
 
-    params: NDArrays by name.
-    calibration: {"ranges": {output's name: [lowest, highest]}, "corrections": {bias's name: what to add}}.
-    Raises ValueError if the calibration lacks an output: MXNet would then take the range of each batch, and a
-    feature would depend on its neighbours.
+    ranges, corrections: of the outputs and layers that :func:`measured` names.
+    Raises ValueError if an output has no range: MXNet would then take the range of each batch, and a feature would
+    depend on its neighbours.
     """
-    corrections = {name: mx.nd.array(values) for name, values in calibration["corrections"].items()}
-    params = {**params, **{name: params[name] + values for name, values in corrections.items()}}
-    quantized, outputs = _quantize(symbol, params)
-    missing = sorted(outputs - set(calibration["ranges"]))
+    added = {name: mx.nd.array(values) for name, values in corrections.items()}
+    parameters = {**parameters, **{name: parameters[name] + values for name, values in added.items()}}
+    integer, outputs = _prepared(symbol, parameters)
+    missing = sorted(outputs - set(ranges))
     if missing:
         raise ValueError(f"the calibration belongs to another network: it has no range for {', '.join(missing)}")
-    table = _Table({name: calibration["ranges"][name] for name in outputs})
-    quantized, arguments, _ = quantization.calib_graph(quantized, params, {}, table, "customize", logger=None)
-    return fuse(quantized), {**params, **arguments}
+    table = _Table({name: ranges[name] for name in outputs})
+    integer, arguments, _ = mx.contrib.quantization.calib_graph(
+        integer, parameters, {}, table, "customize", logger=None
+    )
+    return fuse(integer), {**parameters, **arguments}
 
 
 class _Table:
     # What calib_graph reads.
-    def __init__(self, ranges):
+    def __init__(self, ranges: Ranges) -> None:
         self.min_max_dict = ranges
 
 
-def _quantize(symbol, params):
-    quantized, _, _, collector = quantization.quantize_graph(
-        symbol, params, {}, calib_mode="naive", quantized_dtype="auto", quantize_mode="smart",
+def _prepared(symbol: Symbol, parameters: NDArrays) -> tuple[Symbol, set[str]]:
+    """The graph in integers whose ranges are not known yet, and the outputs that need them."""
+    integer, _, _, collector = mx.contrib.quantization.quantize_graph(
+        symbol,
+        parameters,
+        {},
+        calib_mode="naive",
+        quantized_dtype="auto",
+        quantize_mode="smart",
         quantize_granularity="channel-wise",
-    )  # fmt: skip
-    return quantized, set(collector.include_layer)
+    )
+    return integer, set(collector.include_layer)
+
+
+def _nodes(symbol: Symbol) -> list[dict[str, Any]]:
+    return json.loads(symbol.tojson())["nodes"]

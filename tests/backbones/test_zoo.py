@@ -19,8 +19,8 @@ from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.common.files import sha256
 from stages.dataset.decode import decode
-from stages.inference import compile as inference
 from stages.inference import pixels
+from stages.inference.compile import compiled
 from tests import reference
 from tests.conftest import BACKBONE
 
@@ -89,7 +89,7 @@ def initialised(name):
 def features(name, network, cut, images):
     """What the pipeline computes for ``images`` (uint8), as ``name``'s preprocessing leaves them."""
     batch = pixels.normalise(images, BACKBONES[name])
-    return inference.compile(zoo.body(network, cut), batch.shape)(batch).asnumpy()
+    return compiled(zoo.body(network, cut), batch.shape)(batch).asnumpy()
 
 
 def assert_close(computed, expected, tolerance):

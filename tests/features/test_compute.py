@@ -21,6 +21,7 @@ from stages.dataset.decode import decode
 from stages.engines import local as workers
 from stages.features import compute as features
 from stages.inference import compile as inference
+from stages.inference import environment as variables
 from stages.inference import pixels
 from tests.conftest import BACKBONE
 
@@ -193,7 +194,7 @@ def test_neighbours_and_the_filling_of_a_batch_do_not_change_a_bit():
     # Computed as batches of 1, 2, 4 and 6.
     chunks = [chunk(n) for n in ([0], [1], [2], [3], [4], [5], [1, 0], [2, 5, 4], [3, 2, 1, 0], range(5), range(6))]
     setup = partial(features._load, recipe=recipe(), batch_size=6)
-    environment = inference.environment(BACKBONES[BACKBONE], "float32")
+    environment = variables.environment(BACKBONES[BACKBONE], "float32")
     alone = {}
     for done, (computed, *_) in workers.run(setup, ["cpu(0)"], chunks, environment):
         assert computed.shape == (len(done.paths), DIM)

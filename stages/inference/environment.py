@@ -1,0 +1,53 @@
+"""What a process that computes features needs before it loads MXNet, and what its device can compute in."""
+
+import os
+import platform
+from collections.abc import Mapping
+
+from stages.backbones.catalogue import Backbone
+from stages.backend import cpu
+from stages.common.errors import InputError
+
+# What a device can compute in. On both the features leave as float32.
+PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "gpu": ("float32", "float16")}
+
+
+def environment(backbone: Backbone, precision: str) -> dict[str, str]:
+    """Variables to be set before MXNet is loaded, in every process that computes features of ``backbone``."""
+    variables = {
+        "OMP_NUM_THREADS": "1",
+        # glibc: memory for a batch is kept for the next one. Given back, it comes anew page by page, which takes 4 %
+        # of the time from JPEG files to Lite0's features. 32 MB is the most that is allowed; the first alone changes
+        # nothing. Huge pages, where the system gives them: another 2 %.
+        "GLIBC_TUNABLES": (
+            f"glibc.malloc.mmap_threshold={32 << 20}:glibc.malloc.trim_threshold={256 << 20}:glibc.malloc.hugetlb=1"
+        ),
+        # For GPUs: algorithms that give the same bits every time, chosen without trying out which is fastest, and no
+        # rounding of float32 to TF32.
+        "MXNET_ENFORCE_DETERMINISM": "1",
+        "MXNET_CUDNN_AUTOTUNE_DEFAULT": "0",
+        "NVIDIA_TF32_OVERRIDE": "0",
+    }
+    if backbone.depthwise and precision == "float32":
+        # oneDNN 2.4 would mix kernels for channels last with kernels for channels in blocks. Up to this instruction
+        # set, which is AVX-512 all the same, it has the latter alone: a sixth faster on Lite0.
+        variables[cpu.SUITED] = "AVX512_MIC"
+    return variables
+
+
+def check(precision: str, kind: str, variables: Mapping[str, str] = os.environ) -> None:
+    """Raises InputError unless this machine's device of ``kind`` ("cpu" or "gpu") can compute in ``precision``.
+
+    variables: the environment of the process that is to compute, in which the user may have limited the CPU.
+    """
+    known = PRECISIONS[kind]
+    if precision not in known:
+        raise InputError(f"precision {precision} does not run on a {kind}, only {' and '.join(known)}")
+    # oneDNN computes bfloat16 with AVX-512 alone, and without its bfloat16 instructions slowly.
+    if precision == "bfloat16" and "AVX512_CORE" not in cpu.instruction_sets(variables):
+        limited = cpu.limit(variables)
+        held = f", limited by {cpu.LIMITS[0]}={limited}" if limited else ""
+        raise InputError(
+            f"featurize.precision: bfloat16 needs AVX-512 (AVX512_CORE), and the CPU of {platform.node()} "
+            f"has {cpu.best(variables)}{held}: set it to float32"
+        )

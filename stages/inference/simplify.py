@@ -1,0 +1,66 @@
+"""From a frozen body to the graph that is compiled: simplified for one batch shape and one precision."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.backend.mx import mx
+from stages.inference import graph
+from stages.inference.graph import Shape, Symbol
+from stages.inference.rewrite import BFLOAT16, FLOAT32, NDArrays, rewrite
+
+Batch = NDArray[np.float32]  # (n, channels, size, size)
+Layout = Callable[[Batch], Batch]
+
+# oneDNN's fast kernels take channels by 16; with others in between, maps are forever laid out anew.
+CHANNELS = 16
+
+_DTYPES = {"bfloat16": BFLOAT16, "float16": np.dtype(np.float16)}
+
+
+def simplified(body: Any, shape: Shape, precision: str, kind: str) -> tuple[Symbol, NDArrays, Layout]:
+    """The graph of the Gluon ``body`` for batches of ``shape`` (n, 3, size, size) in ``precision``.
+
+    kind: of the device, "cpu" or "gpu". Returns the symbol, NDArrays on the CPU by name, and the function that turns
+    a batch of ``shape`` into the symbol's "data".
+    """
+    symbol, arrays = graph.trace(body)
+    rotated = graph.gains_by_rotation(symbol, shape)
+    # Integer kernels take any number of channels.
+    multiple = CHANNELS if kind == "cpu" and precision != "int8" else 1
+    # The fast bfloat16 kernels take channels by twos.
+    channels = 4 if precision == "bfloat16" else 3
+    dtype = _DTYPES.get(precision, FLOAT32)
+    symbol, parameters = rewrite(symbol, arrays, shape, dtype, rotated, multiple, channels)
+    return symbol, parameters, layout(shape, rotated, channels)
+
+
+def layout(shape: Shape, rotated: bool, channels: int) -> Layout:
+    """A function that lays batches of ``shape`` out as the graph expects them, in the same memory every time.
+
+    rotated: by 180°. channels: how many, those behind the image's own being 0.
+    """
+    if not rotated and channels == shape[1]:
+        return np.asarray
+    laid = np.zeros((shape[0], channels, *shape[2:]), np.float32)
+
+    def lay(batch: Batch) -> Batch:
+        laid[:, : shape[1]] = batch[:, :, ::-1, ::-1] if rotated else batch
+        return laid
+
+    return lay
+
+
+def block(symbol: Symbol, parameters: NDArrays, context: Any) -> Any:
+    """A hybridized Gluon block on ``context`` that computes ``symbol`` from its "data", for batches of one shape."""
+    with warnings.catch_warnings():
+        # Gluon warns that it cannot know the type of "data".
+        warnings.simplefilter("ignore")
+        made = mx.gluon.SymbolBlock(symbol, mx.sym.var("data"))
+    used = made.collect_params()
+    used.load_dict({name: parameters[name] for name in used}, ctx=context, cast_dtype=True, dtype_source="saved")
+    made.hybridize(static_alloc=True, static_shape=True)
+    return made
