@@ -1,96 +1,109 @@
-"""Worker processes: one per device, chunks in, results out. See ``tasks`` for what they are given."""
+"""Worker processes on this machine: one for each device. See ``contract``."""
 
 import contextlib
 import multiprocessing
 import os
+import platform
 import queue
 import signal
 import threading
 import traceback
 from collections import deque
-from multiprocessing.connection import wait
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, Optional
 
 import joblib
 
 from stages.common.errors import InputError
-from stages.engines.tasks import Tasks
+from stages.engines.contract import Engine, Setup, Work, Worker
+from stages.engines.tasks import Task, Tasks
 
 # Chunks a worker holds at a time: one to compute, one to decode.
 IN_FLIGHT = 2
 
 
-class _Worker:
+def engine(devices: Sequence[str]) -> Engine:
+    """An engine with one worker process for each of ``devices``; each gets its share of the cores as threads."""
+
+    def run(work: Work[Any, Any]) -> Iterator[tuple[Worker, Any, Any]]:
+        tasks = Tasks(work.chunks, work.describe)
+        threads = max(1, joblib.cpu_count() // len(devices))
+        processes = [_Process(work, device, threads) for device in devices]
+        try:
+            while True:
+                for process, task in tasks.deal(processes, IN_FLIGHT):
+                    process.give(task)
+                busy: dict[Any, _Process] = {process.connection: process for process in processes if process.tasks}
+                if not busy:
+                    return
+                for connection in wait(list(busy)):
+                    yield from _answers(busy[connection], tasks)
+        finally:
+            for process in processes:
+                process.stop()
+
+    return run
+
+
+class _Process:
     """The process of one device, started when it is first given something, and the tasks it holds."""
 
-    def __init__(self, setup, device, threads, environment):
-        self.setup, self.device, self.threads, self.environment = setup, device, threads, environment
-        self.tasks = deque()
-        self.process = None
+    def __init__(self, work: Work[Any, Any], device: str, threads: int) -> None:
+        self.work, self.device, self.threads = work, device, threads
+        self.worker = Worker(platform.node(), device)
+        self.tasks: deque[Task] = deque()
+        self.process: Optional[SpawnProcess] = None
+        self.connection: Optional[Connection[Any, Any]] = None
 
-    def give(self, task):
-        if self.process is None:
-            self._start()
+    def give(self, task: Task) -> None:
+        if self.connection is None:
+            self.connection = self._start()
         self.tasks.append(task)
         # One that has died meanwhile is noticed where its results are awaited.
         with contextlib.suppress(OSError):
             self.connection.send(task.chunk)
 
-    def _start(self):
+    def _start(self) -> "Connection[Any, Any]":
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.setup, self.device, self.threads), daemon=True)
-        with _inherited(self.environment):
+        ours, theirs = context.Pipe()
+        arguments = (theirs, self.work.setup, self.device, self.threads)
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)
+        with _inherited(self.work.environment):
             self.process.start()
         theirs.close()
+        return ours
 
-    def stop(self):
-        """Ends the process; returns the tasks it had not finished."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.join()
-            self.connection.close()
-            self.process = None
-        unfinished, self.tasks = self.tasks, deque()
-        return unfinished
+    def stop(self) -> Optional[int]:
+        """Ends the process, and leaves the tasks it had not finished; returns the exit code it had before, if any."""
+        if self.process is None or self.connection is None:
+            return None
+        code = self.process.exitcode
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+        self.process = self.connection = None
+        return code
 
 
-def run(setup, devices, chunks, environment=None, describe=repr):
-    """Yields (chunk, result) for every chunk, as the results come.
-
-    setup, chunks, describe: see ``tasks``. devices: one worker is kept for each, with its share of the cores as
-    threads. environment: variables set for the workers before they start.
-
-    The chunks of a worker that dies are done again, each alone in a worker; a chunk with which a second worker
-    dies raises InputError with ``describe(chunk)``. An InputError in a worker is raised here as it is.
-    """
-    tasks = Tasks(chunks, describe)
-    threads = max(1, joblib.cpu_count() // len(devices))
-    workers = [_Worker(setup, device, threads, environment or {}) for device in devices]
+def _answers(process: _Process, tasks: Tasks) -> Iterator[tuple[Worker, Any, Any]]:
+    """The result that ``process`` has sent; or its tasks are to be done again, if it has died."""
+    assert process.connection is not None
     try:
-        while True:
-            for worker, task in tasks.deal(workers, IN_FLIGHT):
-                worker.give(task)
-            busy = {worker.connection: worker for worker in workers if worker.tasks}
-            if not busy:
-                return
-            for connection in wait(list(busy)):
-                worker = busy[connection]
-                try:
-                    error, result = connection.recv()
-                except (EOFError, OSError):
-                    code = worker.process.exitcode
-                    tasks.suspect(worker.stop(), f"{worker.device}, exit code {code}")
-                    continue
-                if error:
-                    raise error
-                yield worker.tasks.popleft().chunk, result
-    finally:
-        for worker in workers:
-            worker.stop()
+        error, result = process.connection.recv()
+    except (EOFError, OSError):
+        code = process.stop()
+        unfinished, process.tasks = process.tasks, deque()
+        tasks.suspect(unfinished, f"{process.device}, exit code {code}")
+        return
+    if error:
+        raise error
+    yield process.worker, process.tasks.popleft().chunk, result
 
 
 @contextlib.contextmanager
-def _inherited(environment):
+def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
     """For the processes started inside: the variables in ``environment``, and Ctrl-C left to the driver."""
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
@@ -104,9 +117,9 @@ def _inherited(environment):
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _serve(connection, setup, device, threads):
+def _serve(connection: "Connection[Any, Any]", setup: Setup[Any, Any], device: str, threads: int) -> None:
     """A worker's life: sets up, then answers each chunk with (None, result) or (exception, None)."""
-    chunks = queue.SimpleQueue()
+    chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     # The pipe is always drained, so the driver never waits to hand a chunk over.
     threading.Thread(target=_receive, args=(connection, chunks), daemon=True).start()
     try:
@@ -126,7 +139,7 @@ def _serve(connection, setup, device, threads):
         connection.send((RuntimeError(f"in the worker on {device}:\n{traceback.format_exc()}"), None))
 
 
-def _receive(connection, chunks):
+def _receive(connection: "Connection[Any, Any]", chunks: "queue.SimpleQueue[Any]") -> None:
     try:
         while True:
             chunks.put(connection.recv())

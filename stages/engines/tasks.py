@@ -1,43 +1,54 @@
-"""Chunks as an engine deals them out: each once, and again what a worker held that died.
-
-``setup(device, threads)`` is what an engine is given. It runs once in each worker and returns ``start(chunk)``,
-which begins the work on a chunk and returns a function that waits for its result; so a worker decodes the next chunk
-while its device still computes the last. A chunk is any picklable value.
-"""
+"""Chunks as an engine deals them out: each once, and again what a worker held that died."""
 
 from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Optional, Protocol, TypeVar
 
 from stages.common.errors import InputError
 
 
-class _Task:
-    def __init__(self, chunk):
+class Task:
+    """A chunk of work, and how many workers have died with it."""
+
+    def __init__(self, chunk: Any) -> None:
         self.chunk, self.deaths = chunk, 0
 
 
+class Holder(Protocol):
+    """A worker, as far as dealing goes: it holds tasks."""
+
+    @property
+    def tasks(self) -> Collection[Task]: ...
+
+
+AnyHolder = TypeVar("AnyHolder", bound=Holder)
+
+
 class Tasks:
-    """The tasks that no worker holds; true while there are any. A task's ``chunk`` is the work.
+    """The tasks that no worker holds; true while there are any.
 
     chunks: iterable, read only as fast as the workers take them. describe(chunk): names it in an error.
     """
 
-    def __init__(self, chunks, describe):
-        self._fresh, self._describe = map(_Task, chunks), describe
-        self._again, self._suspects = deque(), deque()
+    def __init__(self, chunks: Iterable[Any], describe: Callable[[Any], str]) -> None:
+        self._fresh: Iterator[Task] = map(Task, chunks)
+        self._describe = describe
+        self._again: deque[Task] = deque()
+        self._suspects: deque[Task] = deque()
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         if not (self._again or self._suspects):
             self._again.extend([task] if (task := next(self._fresh, None)) else [])
         return bool(self._again or self._suspects)
 
-    def deal(self, workers, most):
+    def deal(self, workers: Sequence[AnyHolder], most: int) -> Iterator[tuple[AnyHolder, Task]]:
         """Yields (worker, task) until each holds ``most`` tasks, evenly; a task yielded must go into worker.tasks."""
         for held in range(most):
             for worker in workers:
                 if len(worker.tasks) == held and (task := self._next(worker)):
                     yield worker, task
 
-    def _next(self, worker):
+    def _next(self, worker: Holder) -> Optional[Task]:
         if self._suspects and not worker.tasks:
             return self._suspects.popleft()
         # One that is suspected is alone in its worker.
@@ -45,11 +56,11 @@ class Tasks:
             return None
         return self._again.popleft() if self._again else next(self._fresh, None)
 
-    def take_back(self, tasks):
+    def take_back(self, tasks: Iterable[Task]) -> None:
         """Tasks to be done again, whose worker was lost through no fault of theirs."""
         self._again.extend(tasks)
 
-    def suspect(self, tasks, last_words):
+    def suspect(self, tasks: Collection[Task], last_words: str) -> None:
         """Tasks to be done again, each alone: their worker died, and one of them may be why.
 
         Raises InputError for a task with which a second worker died; ``last_words``: which, and what of.
