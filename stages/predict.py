@@ -4,59 +4,66 @@
 """
 
 import argparse
-import csv
-import json
+import io
 import os
 import sys
+from collections.abc import Sequence
 from itertools import islice
+from typing import Any, Optional
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.backend import devices
-from stages.classifier import trained as classifier
+from stages.classifier import trained
+from stages.classifier.predictions import FORMATS, likeliest
 from stages.classifier.scores import softmax
 from stages.common import params
-from stages.common.errors import InputError
-from stages.features import compute as features
+from stages.common.errors import InputError, run
+from stages.dataset import named
+from stages.features import compute, identity
 
 # Images whose features are in memory at a time. Each such block starts its own workers, which takes some seconds.
 BLOCK = 8192
 
 
-def main(arguments=None):
+def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command ``python -m stages.predict``; returns its exit code."""
     chosen = _parser().parse_args(arguments)
     runtime = params.load().runtime
-    context = devices.context(devices.resolve(runtime.devices, "auto")[0])
-    recipe, network, about = classifier.load(context)
-    if features.fingerprint(recipe).hex() != about["fingerprint"]:
+    head, info = trained.load(devices.context(devices.resolve(runtime.devices, "auto")[0]))
+    trained.check_weights(info)
+    dtype, classes = np.dtype(info.features.dtype), info.features.classes
+    recipe = identity.calibrated(info.features.recipe, runtime.cache)
+    if identity.fingerprint(recipe).hex() != info.features.fingerprint:
         print("note: the classifier was trained with other versions of headstart or its libraries", file=sys.stderr)
 
     failed = []
 
-    def complain(path, error):
+    def complain(path: str, error: InputError) -> None:
         failed.append(path)
         print(f"error: {error}", file=sys.stderr)
 
+    def allocate(count: int, dim: int) -> NDArray[Any]:
+        return np.empty((count, dim), dtype)
+
     # Names of files are bytes; those that are not text go out as they came in.
-    sys.stdout.reconfigure(errors="surrogateescape")
-    write = {"json": write_json, "csv": write_csv}.get(chosen.format, write_table)
-    paths = files(chosen.images, complain)
-    if chosen.format == "csv":
-        print("image,rank,class,probability")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
+    form = FORMATS[chosen.format]
+    sys.stdout.write(form.heading)
+    paths = named.files(chosen.images, sys.stdin.buffer, complain)
     while block := list(islice(paths, BLOCK)):
-        array, digests, _ = features.featurize(
-            block, recipe, runtime, lambda n, dim: np.empty((n, dim), about["dtype"]), complain
-        )
-        good = [row for row, digest in enumerate(digests) if digest is not None]
+        computed = compute.compute(block, recipe, runtime, allocate, complain)
+        good = [row for row, digest in enumerate(computed.digests) if digest is not None]
         if good:
-            found = softmax(network.logits(array[good]))
-            write([block[row] for row in good], likeliest(found, about["classes"], chosen.top), sys.stdout)
+            found = softmax(head.logits(computed.features[good]))
+            form.write([block[row] for row in good], likeliest(found, classes, chosen.top), sys.stdout)
             sys.stdout.flush()
     return 1 if failed else 0
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.predict",
         description="Tells the class of images, with its probability, by the classifier that `dvc repro` trained.",
@@ -71,91 +78,30 @@ def _parser():
     )
     parser.add_argument("--top", type=_count, default=1, metavar="K", help="the K likeliest classes (default: 1)")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument(
-        "--json",
-        dest="format",
-        action="store_const",
-        const="json",
-        help='one JSON object per line: {"image": …, "predictions": [{"class": …, "probability": …}, …]}',
-    )
-    form.add_argument(
-        "--csv",
-        dest="format",
-        action="store_const",
-        const="csv",
-        help="a row per image and class: image, rank, class, probability",
-    )
+    helps = {
+        "json": 'one JSON object per line: {"image": …, "predictions": [{"class": …, "probability": …}, …]}',
+        "csv": "a row per image and class: image, rank, class, probability",
+    }
+    for name, text in helps.items():
+        form.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="table", help=text)
     return parser
 
 
-def _count(text):
+def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 (got {text!r})")
     return int(text)
 
 
-def files(names, complain):
-    """Yields the path of every file that ``names`` (files, folders and "-") stand for, in order.
-
-    Folders are walked in the order of the names in them; hidden files and folders are passed over.
-    complain(path, error) is called with an InputError for what is neither a file nor a folder.
-    """
-    for name in names:
-        if name == "-":
-            lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
-            yield from files((line for line in lines if line not in ("", "-")), complain)
-        elif os.path.isdir(name):
-            yield from _walk(name)
-        elif os.path.isfile(name):
-            yield name
-        else:
-            what = "is not a file" if os.path.exists(name) else "does not exist"
-            complain(name, InputError(f"{name} {what}"))
-
-
-def _walk(folder):
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = os.path.join(place, name)
-            # Pipes, sockets and links to nowhere have nothing to be read.
-            if not name.startswith(".") and os.path.isfile(path):
-                yield path
-
-
-def likeliest(found, classes, top):
-    """The ``top`` likeliest classes of each row of ``found`` (n, classes), as lists of (class, probability)."""
-    order = np.argsort(-found, axis=1, kind="stable")[:, :top]
-    return [[(classes[label], float(row[label])) for label in labels] for row, labels in zip(found, order)]
-
-
-def write_table(paths, predictions, file):
-    """Writes a line for each image: its path, then each class and probability, in columns."""
-    lines = [[path, *(cell for name, p in row for cell in (name, f"{p:.4f}"))] for path, row in zip(paths, predictions)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    for line in lines:
-        file.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() + "\n")
-
-
-def write_csv(paths, predictions, file):
-    """Writes a row for each image and class: image, rank (from 1), class, probability."""
-    writer = csv.writer(file, lineterminator="\n")
-    for path, row in zip(paths, predictions):
-        writer.writerows([path, rank, name, f"{p:.6g}"] for rank, (name, p) in enumerate(row, 1))
-
-
-def write_json(paths, predictions, file):
-    """Writes a JSON object for each image, one per line."""
-    for path, row in zip(paths, predictions):
-        found = [{"class": name, "probability": p} for name, p in row]
-        file.write(json.dumps({"image": path, "predictions": found}, ensure_ascii=False) + "\n")
+def until_closed() -> int:
+    """:func:`main`, but without a word where the reader of its output has had enough (``… | head``)."""
+    try:
+        return main()
+    except BrokenPipeError:
+        # Nothing is left to be said, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-    except BrokenPipeError:
-        # Whoever read the output has had enough (``… | head``). Nothing is left to be said, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    sys.exit(code)
+    run(until_closed)

@@ -10,13 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-from bench.pictures import encoded, photo, save_folder
+from bench.pictures import encoded, photo
 from stages import predict
 from stages.backend.mx import mx
-from stages.classifier import head
+from stages.classifier import trained as classifier
 from stages.dataset import lists
-from stages.features import compute as features
-from stages.features import records
+from stages.features import compute, records
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.xdist_group("trained")
@@ -44,12 +43,12 @@ def passes(monkeypatch):
     counts = []
 
     def counting(*arguments):
-        result = real(*arguments)
-        counts.append(result[2]["forward_passes"])
-        return result
+        computed = real(*arguments)
+        counts.append(computed.forward_passes)
+        return computed
 
-    real = features.featurize
-    monkeypatch.setattr(features, "featurize", counting)
+    real = compute.compute
+    monkeypatch.setattr(compute, "compute", counting)
     return counts
 
 
@@ -69,7 +68,7 @@ def test_the_test_images_get_the_probabilities_that_evaluate_measured(run, passe
     rows = lists.read("test")
     code, printed, _ = run("--json", "--top", 3, *(f"data/images/{row.path}" for row in rows))
     assert code == 0
-    expected = softmax(head.load(mx.cpu())[0].logits(records.read("test")[0]))
+    expected = softmax(classifier.load(mx.cpu()).head.logits(records.read("test")[0]))
     for line, row, wanted in zip(printed.splitlines(), rows, expected, strict=False):
         answer = json.loads(line)
         assert answer["image"] == f"data/images/{row.path}"
@@ -112,17 +111,6 @@ def test_as_a_table(run):
     assert len({line.rindex(" ") for line in lines}) == 1
 
 
-def test_a_table_keeps_its_columns():
-    file = io.StringIO()
-    predict.write_table(
-        ["a.jpg", "b/c.jpg"], [[("cat", 0.9), ("red panda", 0.1)], [("red panda", 1.0), ("cat", 0.0)]], file
-    )
-    assert file.getvalue() == (
-        "a.jpg    cat        0.9000  red panda  0.1000\n"
-        "b/c.jpg  red panda  1.0000  cat        0.0000\n"
-    )  # fmt: skip
-
-
 def test_as_csv_with_a_row_for_each_class(run):
     _, printed, _ = run("data/images/cat/000.jpg", "--csv", "--top", 2)
     lines = printed.splitlines()
@@ -150,18 +138,6 @@ def test_wrong_arguments_are_refused(arguments, capsys):
 
 
 # Which files
-
-
-def test_folders_are_walked_and_what_is_hidden_is_passed_over(run, tmp_path):
-    save_folder(tmp_path / "b" / "deep", ["x"], per_class=2)
-    photo(seed=71).save(tmp_path / "a.png")
-    (tmp_path / ".hidden").mkdir()
-    (tmp_path / ".hidden" / "c.png").write_bytes(b"")
-    (tmp_path / "b" / ".DS_Store").write_bytes(b"")
-    os.mkfifo(tmp_path / "b" / "pipe")
-    code, printed, _ = run(tmp_path, "--csv")
-    assert code == 0
-    assert paths(printed) == [f"{tmp_path}/a.png", f"{tmp_path}/b/deep/x/000.jpg", f"{tmp_path}/b/deep/x/001.jpg"]
 
 
 def test_names_are_read_from_standard_input(run):
