@@ -45,9 +45,9 @@ def check(precision: str, kind: str, variables: Mapping[str, str] = os.environ) 
         raise InputError(f"precision {precision} does not run on a {kind}, only {' and '.join(known)}")
     # oneDNN computes bfloat16 with AVX-512 alone, and without its bfloat16 instructions slowly.
     if precision == "bfloat16" and "AVX512_CORE" not in cpu.instruction_sets(variables):
-        limited = cpu.limit(variables)
-        held = f", limited by {cpu.LIMITS[0]}={limited}" if limited else ""
-        raise InputError(
-            f"featurize.precision: bfloat16 needs AVX-512 (AVX512_CORE), and the CPU of {platform.node()} "
-            f"has {cpu.best(variables)}{held}: set it to float32"
-        )
+        this, best = f"the CPU of {platform.node()}", cpu.best(variables)
+        complaint, remedy = f"{this} has {best}", "set it to float32"
+        if "AVX512_CORE" in cpu.instruction_sets({}):
+            limits = [f"{name}={variables[name]}" for name in cpu.LIMITS if name in variables]
+            complaint, remedy = f"{' and '.join(limits)} limits {this} to {best}", "unset that, or set it to float32"
+        raise InputError(f"featurize.precision: bfloat16 needs AVX-512, and {complaint}: {remedy}")

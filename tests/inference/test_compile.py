@@ -7,22 +7,17 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from stages.backbones import zoo
 from stages.backbones.catalogue import BACKBONES
 from stages.backend.mx import mx
 from stages.common.errors import InputError
-from stages.inference import compile as inference
-
-# One of each kind, with the side of the images: smaller where the real one takes long and the layers allow it.
-NETWORKS = {
-    "efficientnet_lite0": 224, "mobilenet0.25": 224, "mobilenetv2_0.25": 224, "squeezenet1.1": 224, "alexnet": 224,
-    "resnet18_v1": 96, "resnet18_v2": 96, "densenet121": 224, "inceptionv3": 299, "vgg11_bn": 64,
-}  # fmt: skip
+from stages.inference.calibrate import measure
+from stages.inference.compile import compiled
+from stages.inference.environment import check, environment
+from tests.inference.bodies import NETWORKS, backbone, error, images, random_body
 
 # The large ones were tried once; with these the whole file takes half a minute.
 IN_BATCHES = (
@@ -38,68 +33,24 @@ BATCH_SIZES = (1, 2, 3, 5, 8, 16)
 NETWORK_ERROR = 4e-5
 
 
-def random_body(name, size):
-    """The frozen body of ``name`` with random weights, whose batch norms fit them: features differ between images."""
-    mx.random.seed(1)
-    np.random.seed(1)
-    network = zoo.build(name)
-    network.initialize(mx.init.Xavier(magnitude=4))
-    body = zoo.body(network, "auto")
-    body(mx.nd.zeros((1, 3, size, size))).wait_to_read()
-    random = np.random.default_rng(1)
-    for key, parameter in body.collect_params().items():
-        if key.endswith("gamma"):
-            parameter.set_data(mx.nd.array(random.uniform(0.5, 1.5, parameter.shape)))
-        elif key.endswith(("bias", "beta")):
-            parameter.set_data(mx.nd.array(random.normal(0, 0.2, parameter.shape)))
-    hooks = []
-    body.apply(lambda layer: hooks.append(layer.register_forward_pre_hook(_fit_batch_norm)))
-    body(mx.nd.array(images(4, size)))
-    for hook in hooks:
-        hook.detach()
-    return body
-
-
-def _fit_batch_norm(layer, inputs):
-    if isinstance(layer, mx.gluon.nn.BatchNorm):
-        layer.running_mean.set_data(inputs[0].mean(axis=(0, 2, 3)))
-        layer.running_var.set_data(mx.nd.array(inputs[0].asnumpy().var((0, 2, 3))))
-
-
-def backbone(name):
-    return replace(BACKBONES[name], size=NETWORKS[name])
-
-
-def images(count, size):
-    """Noise of another strength and colour in each: float32 (count, 3, size, size)."""
-    random = np.random.default_rng(2)
-    noise = random.standard_normal((count, 3, size, size))
-    return (noise * random.uniform(0.2, 1, (count, 3, 1, 1)) + random.normal(size=(count, 3, 1, 1))).astype(np.float32)
-
-
-def error(computed, expected):
-    return np.abs(computed - expected).max() / np.abs(expected).max()
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_features_are_those_of_the_network(name):
     body = random_body(name, NETWORKS[name])
     batch = images(3, NETWORKS[name])
-    compiled = inference.compile(body, batch.shape)(batch).asnumpy()
-    assert compiled.dtype == np.float32
-    assert error(compiled, body(mx.nd.array(batch)).asnumpy()) <= NETWORK_ERROR
+    features = compiled(body, batch.shape)(batch).asnumpy()
+    assert features.dtype == np.float32
+    assert error(features, body(mx.nd.array(batch)).asnumpy()) <= NETWORK_ERROR
     # The features say something about the image, else all this would show nothing.
-    assert error(compiled[0], compiled[1]) > 50 * NETWORK_ERROR
+    assert error(features[0], features[1]) > 50 * NETWORK_ERROR
 
 
 def differing_batch_sizes(name, precision):
     """The batch sizes with which any feature has other bytes than among 24 images."""
-    size = NETWORKS[name]
-    body, pixels = random_body(name, size), images(24, size)
-    calibration = inference.calibrate(body, backbone(name)) if precision == "int8" else None
+    body, pixels = random_body(name, NETWORKS[name]), images(24, NETWORKS[name])
+    calibration = measure(body, backbone(name)) if precision == "int8" else None
 
     def features(order):
-        run = inference.compile(body, (len(order), *pixels.shape[1:]), precision, calibration=calibration)
+        run = compiled(body, (len(order), *pixels.shape[1:]), precision, calibration=calibration)
         return run(pixels[order]).asnumpy()
 
     whole = features(np.arange(24))
@@ -109,12 +60,26 @@ def differing_batch_sizes(name, precision):
     return [len(order) for order in orders if features(order).tobytes() != whole[order].tobytes()]
 
 
+def compute_or_refuse(precision):
+    """True where this CPU computes in ``precision``; where it does not, that is one sentence."""
+    try:
+        check(precision, "cpu")
+    except InputError:
+        # Before the body is looked at.
+        with pytest.raises(InputError, match=f"^featurize.precision: {precision} needs AVX-512"):
+            compiled(None, (1, 3, 64, 64), precision)
+        return False
+    return True
+
+
 @pytest.mark.parametrize(("precision", "names"), IN_BATCHES)
 def test_a_feature_is_the_same_bytes_in_every_batch(precision, names):
     """As in the workers: with the environment that ``inference`` asks for, set before MXNet is loaded."""
+    if not compute_or_refuse(precision):
+        return
     done = subprocess.run(
         [sys.executable, "-m", "tests.inference.test_compile", precision, *names],
-        env={**os.environ, **inference.environment(BACKBONES[names[0]], precision)},
+        env={**os.environ, **environment(BACKBONES[names[0]], precision)},
         capture_output=True,
         text=True,
     )
@@ -124,7 +89,7 @@ def test_a_feature_is_the_same_bytes_in_every_batch(precision, names):
 
 def test_results_outlive_the_next_batch():
     """A worker starts the next batch before it has read the last one's features."""
-    run = inference.compile(random_body("mobilenet0.25", 64), (2, 3, 64, 64))
+    run = compiled(random_body("mobilenet0.25", 64), (2, 3, 64, 64))
     first, second = np.split(images(4, 64), 2)
     kept = run(first)
     other = run(second)
@@ -134,18 +99,20 @@ def test_results_outlive_the_next_batch():
 
 
 def test_bfloat16_is_near_float32():
+    if not compute_or_refuse("bfloat16"):
+        return
     body = random_body("resnet18_v1", 96)
     batch = images(4, 96)
-    exact, rounded = (inference.compile(body, batch.shape, precision)(batch) for precision in ("float32", "bfloat16"))
+    exact, rounded = (compiled(body, batch.shape, precision)(batch) for precision in ("float32", "bfloat16"))
     assert rounded.dtype == np.float32
     # bfloat16 has 8 significant bits, and there are 20 layers.
     assert 2**-9 < error(rounded.asnumpy(), exact.asnumpy()) < 0.04
 
 
-@pytest.mark.parametrize("context, precision", [(mx.cpu(), "float16"), (mx.gpu(), "int8"), (mx.gpu(), "bfloat16")])
-def test_a_precision_the_device_lacks_is_refused(context, precision):
-    with pytest.raises(InputError, match=f"{precision} does not run on a {context.device_type}"):
-        inference.compile(None, (1, 3, 224, 224), precision, context)
+def test_a_precision_the_device_lacks_is_refused():
+    """Before the body is looked at."""
+    with pytest.raises(InputError, match="float16 does not run on a cpu"):
+        compiled(None, (1, 3, 224, 224), "float16")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from stages.backend.mx import mx
-from stages.inference import compile as inference
-from stages.inference import rewrite as graph
-from tests.inference.test_compile import error, images, random_body
+from stages.inference.graph import trace
+from stages.inference.rewrite import rewrite
+from tests.inference.bodies import error, images, padding, random_body
 
 # Of the largest number: rounding in one layer.
 LAYER_ERROR = 1e-6
@@ -17,7 +17,7 @@ LAYER_ERROR = 1e-6
 def test_float16_computes_in_float16():
     """Only the graph: float16 needs a GPU."""
     body = random_body("vgg11_bn", 64)
-    symbol, params = graph.rewrite(*inference.trace(body), (5, 3, 64, 64), np.float16)
+    symbol, params = rewrite(*trace(body), (5, 3, 64, 64), np.float16)
     arguments, outputs, _ = symbol.infer_type(data=np.float32)
     assert {np.dtype(t) for t in arguments[1:]} == {np.dtype(np.float16)}
     assert {p.dtype for p in params.values()} == {np.float16}
@@ -40,7 +40,7 @@ def rewritten_with_params(layers, shape, rotated=False, multiple=1):
         if isinstance(layer, mx.gluon.nn.BatchNorm) and layer._kwargs["fix_gamma"]:
             # MXNet ignores this gamma, and has just overwritten it with ones.
             layer.gamma.set_data(mx.nd.full(layer.gamma.shape, 3))
-    symbol, params = graph.rewrite(*inference.trace(net), shape, rotated=rotated, multiple=multiple)
+    symbol, params = rewrite(*trace(net), shape, rotated=rotated, multiple=multiple)
     operators = [node["op"] for node in json.loads(symbol.tojson())["nodes"] if node["op"] != "null"]
     auxiliary = {name: params[name] for name in symbol.list_auxiliary_states()}
     data = mx.nd.flip(x, axis=(2, 3)) if rotated else x
@@ -79,11 +79,6 @@ def test_a_batch_norm_elsewhere_stays():
     assert error(computed, expected) <= LAYER_ERROR
 
 
-def padding(top, bottom, left, right, value=0):
-    sides = (0, 0, 0, 0, top, bottom, left, right)
-    return mx.gluon.nn.HybridLambda(lambda F, x: F.pad(x, mode="constant", constant_value=value, pad_width=sides))
-
-
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("sides", [(1, 1, 2, 2), (0, 1, 0, 1), (1, 2, 2, 1), (2, 0, 0, 3)])
 @pytest.mark.parametrize("side", [8, 9])
@@ -115,7 +110,7 @@ def test_a_dense_layer_takes_any_number_of_rows(rows):
 
 def test_names_do_not_depend_on_networks_built_before():
     """int8's ranges are stored by name."""
-    first, second = (graph.rewrite(*inference.trace(random_body("vgg11_bn", 64)), (3, 3, 64, 64)) for _ in range(2))
+    first, second = (rewrite(*trace(random_body("vgg11_bn", 64)), (3, 3, 64, 64)) for _ in range(2))
     assert first[0].tojson() == second[0].tojson()
     assert list(first[1]) == list(second[1])
 
@@ -141,21 +136,6 @@ def test_a_rotated_network_needs_no_larger_kernels():
         assert error(computed, expected) <= LAYER_ERROR
         kernels[rotated] = [array.shape[2:] for array in params.values() if array.ndim == 4]
     assert kernels == {False: [(4, 4), (6, 6)], True: [(3, 3), (5, 5)]}
-
-
-@pytest.mark.parametrize(
-    ("last", "gains"),
-    [
-        ([mx.gluon.nn.GlobalMaxPool2D(), mx.gluon.nn.Flatten()], True),
-        ([mx.gluon.nn.Flatten()], False),
-        ([mx.gluon.nn.MaxPool2D(3, 2), mx.gluon.nn.GlobalAvgPool2D()], False),
-    ],
-)
-@pytest.mark.parametrize("at_end", [True, False])
-def test_only_a_network_that_pads_at_the_end_and_forgets_places_is_rotated(last, gains, at_end):
-    net = mx.gluon.nn.HybridSequential()
-    net.add(padding(0, 1, 0, 1) if at_end else padding(1, 1, 1, 1), mx.gluon.nn.Conv2D(4, 3, strides=2), *last)
-    assert graph.gains_by_rotation(net(mx.sym.var("data")), (1, 3, 12, 12)) == (gains and at_end)
 
 
 def test_channels_are_filled_up_and_the_rest_is_cut_off():
@@ -186,8 +166,14 @@ def test_channels_are_filled_up_and_the_rest_is_cut_off():
 def test_an_image_may_come_with_more_channels():
     body = random_body("vgg11_bn", 64)
     batch = images(2, 64)
-    symbol, params = graph.rewrite(*inference.trace(body), batch.shape, channels=4)
+    symbol, params = rewrite(*trace(body), batch.shape, channels=4)
     assert params["convolution0_weight"].shape[1] == 4
     filled = np.concatenate([batch, np.full((2, 1, 64, 64), 7, np.float32)], axis=1)
     (computed,) = symbol.bind(mx.cpu(), {**params, "data": mx.nd.array(filled)}).forward()
     assert error(computed.asnumpy(), body(mx.nd.array(batch)).asnumpy()) <= 10 * LAYER_ERROR
+
+
+def test_an_operator_that_mxnet_keeps_to_itself_is_refused():
+    symbol = mx.sym.var("data") + 1
+    with pytest.raises(ValueError, match=r"^the operator _plus_scalar \(.*\) cannot be compiled$"):
+        rewrite(symbol, {}, (1, 3, 8, 8))

@@ -1,0 +1,88 @@
+"""What a process of features needs, and which precisions a device has: one sentence for the others."""
+
+import platform
+
+import pytest
+
+from stages.backbones.catalogue import BACKBONES
+from stages.backend import cpu
+from stages.common.errors import InputError
+from stages.inference.environment import PRECISIONS, check, environment
+
+AVX2 = frozenset(["sse4_1", "avx", "avx2"])
+AVX512 = AVX2 | frozenset(["avx512f", "avx512cd", "avx512bw", "avx512vl", "avx512dq"])
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """machine(flags): a CPU called "here" that has them."""
+
+    def make(flags):
+        monkeypatch.setattr(cpu, "flags", lambda: flags)
+        monkeypatch.setattr(platform, "node", lambda: "here")
+        for variable in (*cpu.LIMITS, cpu.SUITED):
+            monkeypatch.delenv(variable, raising=False)
+
+    return make
+
+
+def sentence(precision, kind="cpu", **variables):
+    with pytest.raises(InputError) as refused:
+        check(precision, kind, variables)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "suited"),
+    [
+        ("efficientnet_lite0", "float32", "AVX512_MIC"),
+        ("efficientnet_lite0", "int8", None),
+        ("mobilenet0.25", "bfloat16", None),
+        ("resnet18_v1", "float32", None),
+    ],
+)
+def test_the_instruction_set_is_suggested_where_it_gains_and_never_dictated(name, precision, suited):
+    variables = environment(BACKBONES[name], precision)
+    assert variables.get(cpu.SUITED) == suited
+    assert variables.keys().isdisjoint(cpu.LIMITS)
+    assert variables["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(("kind", "precision"), [(kind, each) for kind, its in PRECISIONS.items() for each in its])
+def test_a_cpu_with_avx512_computes_in_every_precision(machine, kind, precision):
+    machine(AVX512)
+    check(precision, kind)
+
+
+@pytest.mark.parametrize(("kind", "precision"), [("cpu", "float16"), ("gpu", "int8"), ("gpu", "bfloat16")])
+def test_a_precision_the_kind_of_device_lacks_is_one_sentence(kind, precision):
+    assert sentence(precision, kind).startswith(f"precision {precision} does not run on a {kind}, only float32 and ")
+
+
+def test_bfloat16_without_avx512_is_one_sentence(machine):
+    machine(AVX2)
+    assert sentence("bfloat16") == (
+        "featurize.precision: bfloat16 needs AVX-512, and the CPU of here has AVX2: set it to float32"
+    )
+    for precision in ("float32", "int8"):
+        check(precision, "cpu")
+
+
+@pytest.mark.parametrize("variable", cpu.LIMITS)
+def test_a_limit_of_the_users_counts(machine, monkeypatch, variable):
+    machine(AVX512)
+    monkeypatch.setenv(variable, "AVX512_CORE")
+    check("bfloat16", "cpu")
+    monkeypatch.setenv(variable, "AVX2")
+    with pytest.raises(InputError) as refused:
+        check("bfloat16", "cpu")
+    assert str(refused.value) == (
+        f"featurize.precision: bfloat16 needs AVX-512, and {variable}=AVX2 limits the CPU of here to AVX2: "
+        "unset that, or set it to float32"
+    )
+
+
+def test_a_limit_is_not_blamed_for_what_the_cpu_lacks(machine):
+    machine(AVX2)
+    assert sentence("bfloat16", DNNL_MAX_CPU_ISA="AVX512_CORE") == sentence("bfloat16")
