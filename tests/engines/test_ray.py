@@ -15,9 +15,11 @@ from ray.cluster_utils import Cluster
 from bench.pictures import save_folder
 from stages.common import params
 from stages.common.errors import InputError
-from stages.engines import ray as cluster
+from stages.engines import cluster, crew
+from stages.engines.contract import Work
+from stages.engines.ray import engine
 from stages.engines.tasks import Tasks
-from stages.features import compute as features
+from stages.features import compute, extract, identity
 from tests.conftest import BACKBONE, ROOT
 from tests.engines import work
 from tests.engines.work import broken, double, fragile, leisurely, refusing, unhurried
@@ -61,18 +63,23 @@ def nodes():
     nodes.shutdown()
 
 
+def answers(address, setup, chunks, workers="auto", count=None, **options):
+    count = len(chunks) if count is None else count
+    return engine("cpu", workers, address)(Work(setup, chunks, count, **options))
+
+
 def run(nodes, setup, chunks, address=None, **options):
-    chunks = list(chunks)
-    return cluster.run(setup, "cpu", iter(chunks), len(chunks), address=address or nodes.address, **options)
+    """(chunk, result) of every chunk, by workers on ``nodes``."""
+    return ((chunk, result) for _, chunk, result in answers(address or nodes.address, setup, chunks, **options))
 
 
 def test_every_chunk_is_done_once_by_workers_on_every_node(nodes):
     chunks = [[i, i + 1] for i in range(0, 80, 2)]
-    used = set()
-    done = list(run(nodes, double, chunks, used=used))
-    assert sorted(chunk for chunk, _ in done) == chunks
-    assert all(result[:3] == ([2 * x for x in chunk], "cpu(0)", 1) for chunk, result in done)
-    assert len(used) == len({node for node, _ in used}) == 2
+    done = list(answers(nodes.address, double, chunks))
+    assert sorted(chunk for _, chunk, _ in done) == chunks
+    assert all(result[:3] == ([2 * x for x in chunk], "cpu(0)", 1) for _, chunk, result in done)
+    used = {worker for worker, _, _ in done}
+    assert len(used) == len({worker.node for worker in used}) == 2
 
 
 def test_workers_see_no_file_of_the_driver(nodes):
@@ -81,13 +88,13 @@ def test_workers_see_no_file_of_the_driver(nodes):
 
 
 def test_without_a_chunk_no_cluster_is_needed():
-    assert list(cluster.run(broken, "cpu", [], 0, address="127.0.0.1:1")) == []
+    assert list(answers("127.0.0.1:1", broken, [])) == []
 
 
 def test_no_more_workers_than_wanted(nodes):
-    used = set()
-    assert len(list(run(nodes, leisurely, range(6), workers=1, used=used))) == 6
-    assert len(used) == 1
+    done = list(answers(nodes.address, leisurely, range(6), workers=1))
+    assert len(done) == 6
+    assert len({worker for worker, _, _ in done}) == 1
 
 
 def test_the_environment_is_the_workers_alone(nodes):
@@ -104,10 +111,10 @@ def test_chunks_are_read_only_as_fast_as_they_are_taken(nodes):
             taken += 1
             yield [i] * 100_000
 
-    with closing(cluster.run(double, "cpu", chunks(), 60, address=nodes.address)) as results:
+    with closing(answers(nodes.address, double, chunks(), count=60)) as results:
         for done, _ in enumerate(results, 1):
             # What two workers hold, one chunk read ahead, and results that came at the same time.
-            assert taken <= done + 2 * cluster.IN_FLIGHT + 1
+            assert taken <= done + 2 * crew.IN_FLIGHT + 1
 
 
 def test_a_killed_worker_is_replaced_and_its_chunks_done_again(nodes, tmp_path):
@@ -149,17 +156,16 @@ def photos(workspace, weights_file, tmp_path, monkeypatch):
     return list(map(str, save_folder(tmp_path / "photos", ["a", "b"], per_class=30)))
 
 
-def featurize(paths, **runtime):
-    """Returns the features (n, dim) and the metrics."""
-    recipe = features.recipe("auto", params.load(ROOT / "params.yaml").featurize)
+def featurize(paths, setup=extract.set_up, **runtime):
+    """What :func:`compute.compute` returns for the images at ``paths``."""
+    recipe = identity.current("auto", params.load(ROOT / "params.yaml").featurize, "off")
     runtime = RUNTIME.model_copy(update={"devices": "cpu", "batch_size": 2, **runtime})
-    array, _, metrics = features.featurize(paths, recipe, runtime, lambda *shape: np.full(shape, np.nan, np.float32))
-    return array, metrics
+    return compute.compute(paths, recipe, runtime, lambda *shape: np.full(shape, np.nan, np.float32), setup=setup)
 
 
 def test_features_are_the_same_bytes_though_nodes_die_and_another_comes(nodes, photos, monkeypatch):
-    expected, metrics = featurize(photos, workers=1)
-    assert (metrics["workers"], metrics["nodes"]) == (1, 1)
+    expected = featurize(photos, workers=1)
+    assert len(expected.workers) == 1
     put, lost = [], []
     first, second = nodes.worker_nodes
 
@@ -174,25 +180,22 @@ def test_features_are_the_same_bytes_though_nodes_die_and_another_comes(nodes, p
 
     take_back = Tasks.take_back
     monkeypatch.setattr(Tasks, "take_back", lambda tasks, held: (lost.extend(held), take_back(tasks, held)))
-    monkeypatch.setattr(features.FeatureCache, "put", watch)
-    monkeypatch.setattr(features, "_load", unhurried)
-    found, metrics = featurize(photos, engine="ray", ray_address=nodes.address, batch_size=4)
+    monkeypatch.setattr(compute.FeatureCache, "put", watch)
+    found = featurize(photos, unhurried, engine="ray", ray_address=nodes.address, batch_size=4)
     nodes.add_node(num_cpus=1)
-    assert found.tobytes() == expected.tobytes()
-    assert len(put) == len(set(put)) == metrics["forward_passes"] == 60
+    assert found.features.tobytes() == expected.features.tobytes()
+    assert len(put) == len(set(put)) == found.forward_passes == 60
     assert lost
-    assert 2 <= metrics["nodes"] == metrics["workers"] <= 3
+    assert 2 <= len({worker.node for worker in found.workers}) == len(found.workers) <= 3
 
 
 def test_a_node_that_joins_is_used(nodes):
-    used = set()
-    with closing(run(nodes, leisurely, range(10**6), used=used)) as results:
+    with closing(answers(nodes.address, leisurely, range(10**6))) as results:
         next(results)
         joined = nodes.add_node(num_cpus=1)
         deadline = time.monotonic() + 60
-        while joined.node_id not in {node for node, _ in used}:
+        while next(results)[0].node != joined.node_id:
             assert time.monotonic() < deadline
-            next(results)
     nodes.remove_node(joined)
 
 
@@ -213,7 +216,7 @@ def test_a_lost_node_is_not_held_against_the_chunks_that_were_there(nodes, monke
 def test_workers_end_when_the_driver_is_killed(nodes):
     program = (
         "from tests.engines.test_ray import *\n"
-        "for _ in cluster.run(leisurely, 'cpu', range(10**6), 10**6, address=sys.argv[1]):\n"
+        "for _ in answers(sys.argv[1], leisurely, range(10**6)):\n"
         "    print('working', flush=True)\n"
     )
     command = [sys.executable, "-c", program, nodes.address]
@@ -227,10 +230,10 @@ def test_workers_end_when_the_driver_is_killed(nodes):
 
 
 def test_features_are_the_same_bytes_for_a_driver_outside_the_cluster(nodes, photos):
-    expected, _ = featurize(photos, workers=1)
-    found, metrics = featurize(photos, engine="ray", ray_address=nodes.outside)
-    assert found.tobytes() == expected.tobytes()
-    assert (metrics["forward_passes"], metrics["workers"]) == (60, 2)
+    expected = featurize(photos, workers=1)
+    found = featurize(photos, engine="ray", ray_address=nodes.outside)
+    assert found.features.tobytes() == expected.features.tobytes()
+    assert (found.forward_passes, len(found.workers)) == (60, 2)
 
 
 def test_a_killed_worker_is_replaced_for_a_driver_outside(nodes, tmp_path):
@@ -274,7 +277,7 @@ def test_a_server_that_fails_to_serve_a_driver_outside_is_asked_again(nodes, mon
 def test_a_cluster_that_does_not_answer_is_an_error_at_once(address):
     begun = time.monotonic()
     with pytest.raises(InputError, match=f"^no Ray cluster answers at {address} .*ray start --head.*") as error:
-        list(cluster.run(double, "cpu", [1], 1, address=address))
+        list(answers(address, double, [1]))
     assert "\n" not in str(error.value)
     assert time.monotonic() - begun < cluster.ANSWER + 1
 
@@ -282,7 +285,7 @@ def test_a_cluster_that_does_not_answer_is_an_error_at_once(address):
 def test_ray_that_is_not_installed_is_an_error_that_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match="Ray is not installed .*pip install -r requirements-ray.txt"):
-        list(cluster.run(double, "cpu", [1], 1, address="local"))
+        list(answers("local", double, [1]))
 
 
 def test_the_local_engine_never_imports_ray(photos):
@@ -290,13 +293,12 @@ def test_the_local_engine_never_imports_ray(photos):
         "import sys\n"
         "sys.modules['ray'] = None\n"
         "import numpy\n"
-        "from stages.features import compute as features\n"
+        "from stages.features import compute, identity\n"
         "from stages import featurize\n"
         "from stages.common import params\n"
         "given = params.load(sys.argv[1])\n"
-        "recipe = features.recipe('auto', given.featurize)\n"
-        "_, _, metrics = features.featurize(sys.argv[2:], recipe, given.runtime, lambda *shape: numpy.zeros(shape))\n"
-        "print(metrics['forward_passes'])\n"
+        "recipe = identity.current('auto', given.featurize, 'off')\n"
+        "print(compute.compute(sys.argv[2:], recipe, given.runtime, lambda *s: numpy.zeros(s)).forward_passes)\n"
     )
     command = [sys.executable, "-c", program, str(ROOT / "params.yaml"), *photos[:2]]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HEADSTART_CACHE": "off"}

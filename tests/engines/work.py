@@ -1,4 +1,4 @@
-"""What workers do in the tests of the engines: ``setup(device, threads)``, as ``stages.tasks`` has it."""
+"""What workers do in the tests of the engines: ``setup(device, threads)``, as ``stages.engines.contract`` has it."""
 
 import os
 import signal
@@ -58,9 +58,9 @@ def leisurely(device, threads):
 
 def unhurried(device, threads, **given):
     """What featurize's workers do, slowly enough that all of them have chunks in flight when one of them dies."""
-    from stages.features import compute as features
+    from stages.features import extract
 
-    start = features._load(device, threads, **given)
+    start = extract.set_up(device, threads, **given)
 
     def slowly(chunk):
         time.sleep(0.5)
