@@ -1,22 +1,28 @@
 """Looks into the feature cache: ``python -m stages.cache``."""
 
 import argparse
+import contextlib
+import math
 import sqlite3
-from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
 
 from stages.common import params
 from stages.common.errors import InputError, run
-from stages.features.store import DIGEST_BYTES, FINGERPRINT_BYTES, VARIABLE, open_store, place, unseal
+from stages.features import calibrations
+from stages.features.database import FILE, Database, is_damage, plain, remove
+from stages.features.store import VARIABLE, place
 
 
-def main(arguments=None):
+def main(arguments: Optional[Sequence[str]] = None) -> None:
     """The command ``python -m stages.cache``."""
     parser = argparse.ArgumentParser(prog="python -m stages.cache", description="Look into the feature cache.")
     actions = parser.add_subparsers(dest="action", metavar="show | verify | prune | clear")
     actions.add_parser("show", help="where it is, how large, and how many features of which backbone (the default)")
     actions.add_parser("verify", help="read every entry and drop those that are damaged")
     prune = actions.add_parser("prune", help="drop what was used least recently until it is small enough")
-    prune.add_argument("gb", type=float, help="the size to shrink to, in gigabytes")
+    prune.add_argument("gb", type=_gigabytes, help="the size to shrink to, in gigabytes")
     actions.add_parser("clear", help="drop everything")
     chosen = parser.parse_args(arguments)
 
@@ -24,44 +30,54 @@ def main(arguments=None):
     folder = place(runtime.cache)
     if folder is None:
         raise InputError(f"the feature cache is off (runtime.cache or ${VARIABLE})")
+    if chosen.action == "clear":
+        _clear(folder)
+        return
     try:
-        with open_store(folder, runtime.cache_gb) as store:
-            {"verify": _verify, "prune": _prune, "clear": _clear}.get(chosen.action, _show)(store, chosen)
-    except sqlite3.Error as error:
-        raise InputError(
-            f"{folder} is not a feature cache that can be read ({error}): remove {folder}/cache.db*"
-        ) from None
+        with contextlib.closing(Database(folder, runtime.cache_gb)) as database:
+            if chosen.action == "verify":
+                _verify(database)
+            elif chosen.action == "prune":
+                _prune(database, chosen.gb)
+            else:
+                _show(database, folder)
+    except (sqlite3.Error, UnicodeError) as error:
+        remedy = "; `python -m stages.cache clear` removes it" if is_damage(error) else ""
+        raise InputError(f"the feature cache {folder / FILE} cannot be read ({plain(str(error))}){remedy}") from None
 
 
-def _entries(store):
-    return (key for key in store.iterkeys() if len(key) == FINGERPRINT_BYTES + DIGEST_BYTES)
+def _gigabytes(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        gigabytes = float(text)
+        if math.isfinite(gigabytes) and gigabytes >= 0:
+            return gigabytes
+    raise argparse.ArgumentTypeError(f"must be a number from 0 (got {text!r})")
 
 
-def _show(store, _):
-    print(f"{store.directory}: {store.volume() / 1e9:.3f} GB of at most {store.size_limit / 1e9:.1f} GB")
-    counts = Counter(key[:FINGERPRINT_BYTES] for key in _entries(store))
-    for fingerprint, count in counts.most_common():
-        print(f"{count:>10,}  {fingerprint.hex()[:12]}  {store.get(b'about' + fingerprint, '?')}")
+def _show(database: Database, folder: Path) -> None:
+    print(f"{folder}: {database.size / 1e9:.3f} GB of at most {database.limit / 1e9:.1f} GB")
+    for fingerprint, count, about in database.counts():
+        print(f"{count:>10,}  {fingerprint.hex()[:12]}  {about}")
 
 
-def _verify(store, _):
-    damaged = [key for key in _entries(store) if unseal(key, store.get(key)) is None]
-    for key in damaged:
-        store.delete(key)
-    print(f"{len(store):,} entries read, {len(damaged):,} damaged and dropped")
+def _verify(database: Database) -> None:
+    count, damaged = database.verify()
+    print(f"{count:,} entries read, {damaged:,} damaged and dropped")
 
 
-def _prune(store, chosen):
-    before = store.volume()
-    store.reset("size_limit", int(chosen.gb * 1e9))
-    store.cull()
-    print(f"{before / 1e9:.3f} GB → {store.volume() / 1e9:.3f} GB")
+def _prune(database: Database, gigabytes: float) -> None:
+    before = database.size
+    database.prune(gigabytes * 1e9)
+    print(f"{before / 1e9:.3f} GB → {database.size / 1e9:.3f} GB")
 
 
-def _clear(store, _):
-    count = sum(1 for _ in _entries(store))
-    store.clear()
-    print(f"dropped {count:,} features")
+def _clear(folder: Path) -> None:
+    what = "what could not be read"
+    with contextlib.suppress(sqlite3.Error, UnicodeError), contextlib.closing(Database(folder)) as database:
+        what = f"{database.count():,} features"
+    remove(folder)
+    calibrations.remove(folder)
+    print(f"dropped {what}")
 
 
 if __name__ == "__main__":

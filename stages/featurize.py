@@ -1,53 +1,70 @@
 """featurize: every image's feature, from the cache or the backbone, into RecordIO."""
 
 import time
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stages.common.errors import run
 from stages.common import params
-from stages.common.files import mapped_array, write_json
+from stages.common.errors import run
+from stages.common.files import mapped_array
 from stages.common.layout import FEATURES, IMAGES, METRICS, SUBSETS
 from stages.dataset import classes, lists
-from stages.features import compute as features
-from stages.features import records
+from stages.features import identity, records
+from stages.features.compute import Computed, compute
+from stages.features.records import FeaturesInfo, FeaturizeMetrics
 
 
-def main():
+def main() -> None:
+    """The stage."""
     given = params.load()
-    recipe = features.recipe(given.backbone.cut, given.featurize)
+    recipe = identity.current(given.backbone.cut, given.featurize, given.runtime.cache)
     dtype = np.dtype(given.featurize.dtype).newbyteorder("<")
     subsets = {subset: lists.read(subset) for subset in SUBSETS}
-    rows = [row for subset in SUBSETS for row in subsets[subset]]
+    paths = [f"{IMAGES}/{row.path}" for rows in subsets.values() for row in rows]
     begun = time.perf_counter()
 
     FEATURES.mkdir(parents=True, exist_ok=True)
-    array, digests, metrics = features.featurize(
-        [f"{IMAGES}/{row.path}" for row in rows],
-        recipe,
-        given.runtime,
-        # They come in any order and may not fit into memory.
-        allocate=lambda count, dim: mapped_array(dtype, (count, dim), FEATURES),
-    )
-    start = 0
-    for subset in SUBSETS:
-        end = start + len(subsets[subset])
-        records.write(subset, zip(subsets[subset], digests[start:end], array[start:end]))
-        start = end
-    about = {
-        **recipe._asdict(),
-        "dim": array.shape[1],
-        "dtype": dtype.name,
-        "fingerprint": features.fingerprint(recipe).hex(),
-        "classes": classes.read(),
-    }
-    write_json(records.ABOUT, about)
 
-    seconds = time.perf_counter() - begun
-    metrics["seconds"] = seconds
-    metrics["images_per_second"] = len(rows) / seconds
-    write_json(METRICS / "featurize.json", {name: round(value, 2) for name, value in metrics.items()})
-    print("{images} images, {forward_passes} through {0}, {reused} reused".format(recipe.backbone, **metrics))
+    def allocate(count: int, dim: int) -> NDArray[Any]:
+        # They come in any order and may not fit into memory.
+        return mapped_array(dtype, (count, dim), FEATURES)
+
+    computed = compute(paths, recipe, given.runtime, allocate)
+    images = zip(computed.digests, computed.features)
+    for subset, rows in subsets.items():
+        # The rows first: where they end, nothing is taken from the images.
+        found = ((row, digest, feature) for row, (digest, feature) in zip(rows, images) if digest is not None)
+        records.write(subset, found)
+    FeaturesInfo(
+        **recipe._asdict(),
+        dim=computed.features.shape[1],
+        dtype=given.featurize.dtype,
+        fingerprint=identity.fingerprint(recipe).hex(),
+        classes=classes.read(),
+    ).save(records.ABOUT)
+
+    metrics = _metrics(computed, time.perf_counter() - begun)
+    metrics.save(METRICS / "featurize.json")
+    print(f"{metrics.images} images, {metrics.forward_passes} through {recipe.backbone}, {metrics.reused} reused")
+
+
+def _metrics(computed: Computed, seconds: float) -> FeaturizeMetrics:
+    count, spent = len(computed.digests), computed.seconds
+    return FeaturizeMetrics(
+        images=count,
+        forward_passes=computed.forward_passes,
+        reused=count - computed.forward_passes,
+        workers=len(computed.workers),
+        nodes=len({worker.node for worker in computed.workers}),
+        seconds_read=round(spent.read, 2),
+        seconds_cache=round(spent.cache, 2),
+        seconds_decode=round(spent.decode, 2),
+        seconds_forward=round(spent.forward, 2),
+        seconds=round(seconds, 2),
+        images_per_second=round(count / seconds, 2),
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from stages.backbones.files.binary import Tensors
 from stages.backbones.zoo import FILE
 from stages.backend.mx import mx
 from stages.common.documents import Document
+from stages.common.errors import InputError
 from stages.common.files import sha256
 from stages.common.layout import WEIGHTS
 
@@ -44,3 +45,13 @@ def save(folder: Path, tensors: Tensors, backbone: str, source: str, source_sha2
 def read_info(folder: Path = WEIGHTS) -> WeightsInfo:
     """What the weights in ``folder`` are; ``zoo.load`` reads them, and checks that these are they."""
     return WeightsInfo.load(folder / INFO)
+
+
+def check(folder: Path = WEIGHTS) -> WeightsInfo:
+    """:func:`read_info`, for weights that are whole. Raises InputError where they are missing or damaged."""
+    info, path = read_info(folder), folder / FILE
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run `dvc repro`")
+    if sha256(path) != info.sha256:
+        raise InputError(f"{path} is damaged or was replaced (its SHA-256 is another one): run `dvc repro -f weights`")
+    return info

@@ -44,7 +44,11 @@ def load(name: str, folder: Path = WEIGHTS, *, sha256: str) -> Network:
     path = folder / FILE
     if not path.is_file():
         raise InputError(f"{path} is missing: run `dvc repro`")
-    data = path.read_bytes()
+    return loaded(name, path.read_bytes(), path, sha256=sha256)
+
+
+def loaded(name: str, data: bytes, path: Path = WEIGHTS / FILE, *, sha256: str) -> Network:
+    """The same from the ``data`` of the file, where it is not at hand; its ``path`` is for messages."""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise InputError(f"{path} is damaged or was replaced (its SHA-256 is another one): run `dvc repro -f weights`")
     tensors = mxnet.read(data)

@@ -1,229 +1,207 @@
-"""Images to features: what is in the feature cache is taken from it, the rest goes through the backbone once."""
+"""The driver's part: what is in the feature cache is taken from it, the rest goes through the backbone once."""
 
 import contextlib
 import hashlib
-import json
+import itertools
 import math
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
-import PIL.features
+from numpy.typing import NDArray
 
-from stages.backbones import zoo
-from stages.backbones.catalogue import BACKBONES
+from stages.backbones import catalogue, zoo
 from stages.backend import devices
 from stages.backend.mx import mx
+from stages.common import params
 from stages.common.errors import InputError
-from stages.common.files import read_json
 from stages.common.layout import WEIGHTS
 from stages.common.progress import progress
-from stages.dataset.decode import decode
-from stages.engines import local as workers
-from stages.engines import ray as cluster
-from stages.features.store import TRANSACTION, FeatureCache, place
-from stages.inference import compile as inference
-from stages.inference import pixels
+from stages.engines import local, ray
+from stages.engines.contract import Engine, Work, Worker
+from stages.features import calibrations, extract
+from stages.features.database import TRANSACTION
+from stages.features.extract import Chunk, Result
+from stages.features.identity import fingerprint
+from stages.features.recipe import Recipe
+from stages.features.store import Feature, FeatureCache, place
+from stages.inference.environment import check, environment
 
-# Raised whenever the same image and weights would give other features than before for a reason not listed below.
-FORMAT = 1
+# By runtime.engine.
+ENGINES: dict[str, Callable[[params.Runtime], Engine]] = {
+    "local": lambda runtime: local.engine(devices.resolve(runtime.devices, runtime.workers)),
+    "ray": lambda runtime: ray.engine(str(runtime.devices), runtime.workers, runtime.ray_address),
+}
+# Engines whose workers do not see data/weights.
+ELSEWHERE = ("ray",)
 
-
-class Recipe(NamedTuple):
-    """All that turns an image into a feature; what it does not name has no influence on features."""
-
-    backbone: str
-    cut: str
-    resize: str
-    precision: str
-    weights: str  # SHA-256 of the parameter file
-    calibration: str  # SHA-256 of the ranges that int8 needs, "" for another precision
-
-
-def recipe(cut, featurize):
-    """The recipe for the network in ``data/weights``; featurize: that section of the params."""
-    name = read_json(WEIGHTS / "weights.json")["backbone"]
-    cut = BACKBONES[name].cuts[0] if cut == "auto" else cut
-    weights = hashlib.sha256((WEIGHTS / "weights.params").read_bytes()).hexdigest()
-    calibration = ""
-    if featurize.precision == "int8":
-        calibration = hashlib.sha256((WEIGHTS / "calibration.json").read_bytes()).hexdigest()
-    return Recipe(name, cut, featurize.resize, featurize.precision, weights, calibration)
+Features = NDArray[Any]  # (images, dim), of the dtype that whoever asked for them allocated
+OnBad = Callable[[str, InputError], None]
 
 
-def fingerprint(recipe):
-    """SHA-256 (bytes) over the recipe, the preprocessing, and the versions of the libraries that decode and compute."""
-    decoders = {name: PIL.features.version(name) for name in ("pil", "jpg", "zlib", "webp")}
-    parts = {
-        "format": [FORMAT, pixels.VERSION, inference.VERSION],
-        "recipe": recipe._asdict(),
-        "preprocessing": asdict(BACKBONES[recipe.backbone]),
-        "libraries": {"mxnet": mx.__version__, **decoders},
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+@dataclass
+class Seconds:
+    """Where the time went: hashing files, the feature cache; decoding and the network, all workers added up."""
+
+    read: float = 0.0
+    cache: float = 0.0
+    decode: float = 0.0
+    forward: float = 0.0
 
 
-class Timer:
-    """Adds up seconds by what they were spent on."""
+class Computed(NamedTuple):
+    """features: row i is of the image at ``paths[i]``; left as allocated where that is bad.
 
-    def __init__(self, *names):
-        self.seconds = dict.fromkeys(names, 0.0)
+    digests: SHA-256 of the files, by row; None for a bad one. forward_passes: how many images went through the network.
+    workers: those that were at work.
+    """
 
-    @contextlib.contextmanager
-    def __call__(self, name):
-        begun = time.perf_counter()
-        yield
-        self.seconds[name] += time.perf_counter() - begun
-
-    def add(self, seconds):
-        for name, value in seconds.items():
-            self.seconds[name] += value
+    features: Features
+    digests: list[Optional[bytes]]
+    forward_passes: int
+    workers: frozenset[Worker]
+    seconds: Seconds
 
 
-class Chunk(NamedTuple):
-    """Images for one forward pass: where their files are, the digests and the bytes of the files."""
-
-    paths: list
-    digests: list
-    files: list
-
-
-def _refuse(path, error):
+def _refuse(path: str, error: InputError) -> None:
     # The images stage has read every file, so this one is not as it was then.
     raise InputError(f"{error}: `dvc repro` takes up what has changed")
 
 
-def featurize(paths, recipe, runtime, allocate, on_bad=_refuse):
+def compute(
+    paths: Sequence[str],
+    recipe: Recipe,
+    runtime: params.Runtime,
+    allocate: Callable[[int, int], Features],
+    on_bad: OnBad = _refuse,
+    setup: Callable[..., extract.Start] = extract.set_up,
+) -> Computed:
     """Computes the features of the images at ``paths``.
 
-    recipe: see :func:`recipe`. runtime: that section of the params. allocate(n, dim): returns the array to be
-    filled; row i gets the feature of ``paths[i]``. on_bad(path, error): called for every file that cannot be read or
-    decoded, with an InputError that says why, which it raises unless told otherwise; the file's row stays empty.
+    Images with the same bytes go through the network once, and none does whose feature the cache holds.
 
-    Images with the same bytes go through the network once, and none does whose feature the cache holds. Returns the
-    array (None where no file is good), the SHA-256 digests of the files (bytes, by row; None for a bad file), and a
-    dict for the metrics: images, forward_passes, reused, workers and nodes (machines) at work, and seconds by what
-    they went into (decode and forward add up the workers' own time).
+    runtime: that section of the params. allocate(n, dim): returns the array to be filled. on_bad(path, error): called
+    for every file that cannot be read or decoded, with an InputError that says why, which it raises unless told
+    otherwise. setup: what a worker is set up by; see :func:`extract.set_up`, whose arguments it gets.
+
+    Raises InputError for a feature beyond the array's dtype, and for a calibration that is not that of the recipe.
     """
-    spent = Timer("read", "cache", "decode", "forward")
-    with spent("read"):
-        by_row = [_digest(path, on_bad) for path in progress(paths, desc="reading", leave=False)]
-    rows = {}
-    for row, digest in enumerate(by_row):
-        if digest is not None:
-            rows.setdefault(digest, []).append(row)
-
+    seconds = Seconds()
+    with _added(seconds, "read"):
+        digests = [_digest(path, on_bad) for path in progress(paths, desc="reading", leave=False)]
+    dim = _dim(recipe)
+    images = _Images(paths, digests, allocate(len(paths), dim), on_bad)
     about = " ".join([*recipe[:4], recipe.weights[:12]])
-    cache = FeatureCache(place(runtime.cache), runtime.cache_gb, fingerprint(recipe), about)
-    array = None
-    missing = []
+    cache = FeatureCache(place(runtime.cache), runtime.cache_gb, fingerprint(recipe), about, dim)
+    workers: set[Worker] = set()
+    with contextlib.closing(cache):
+        missing = _fill_from_cache(images, cache, seconds)
+        results = _results(missing, images, recipe, runtime, setup)
+        bar = progress(total=len(missing), desc="featurizing")
+        with bar, contextlib.closing(results):
+            for worker, chunk, result in results:
+                workers.add(worker)
+                seconds.decode += result.decode
+                seconds.forward += result.forward
+                for digest, error in result.errors.items():
+                    images.refuse(digest, error)
+                good = [digest for digest in chunk.digests if digest not in result.errors]
+                if good:
+                    images.fill(good, result.features)
+                    with _added(seconds, "cache"):
+                        cache.put(good, result.features)
+                bar.update(len(chunk.digests))
+    return Computed(images.features, images.digests, len(missing), frozenset(workers), seconds)
 
-    def fill(digests, features):
-        nonlocal array
-        if array is None:
-            array = allocate(len(paths), len(features[0]))
-        firsts = [rows[digest][0] for digest in digests]
+
+class _Images:
+    """The images asked for, by row; ``rows`` are those of each digest, in order."""
+
+    def __init__(self, paths: Sequence[str], digests: list[Optional[bytes]], features: Features, on_bad: OnBad) -> None:
+        self.paths, self.digests, self.features, self._on_bad = paths, digests, features, on_bad
+        self.rows: dict[bytes, list[int]] = {}
+        for row, digest in enumerate(digests):
+            if digest is not None:
+                self.rows.setdefault(digest, []).append(row)
+
+    def path(self, digest: bytes) -> str:
+        """Of the first with these bytes."""
+        return self.paths[self.rows[digest][0]]
+
+    def fill(self, digests: Sequence[bytes], features: Union[NDArray[np.float32], Sequence[Feature]]) -> None:
+        firsts = [self.rows[digest][0] for digest in digests]
         with np.errstate(over="ignore"):
-            array[firsts] = features
-        finite = np.isfinite(array[firsts]).all(axis=1)
+            self.features[firsts] = features
+        finite = np.isfinite(self.features[firsts]).all(axis=1)
         if not finite.all():
-            path = paths[firsts[finite.argmin()]]
-            raise InputError(f"{path} has a feature beyond {array.dtype.name}: set featurize.dtype to float32")
+            path, dtype = self.paths[firsts[finite.argmin()]], self.features.dtype.name
+            raise InputError(f"{path} has a feature beyond {dtype}: set featurize.dtype to float32")
         for digest, feature in zip(digests, features):
-            if len(rows[digest]) > 1:
-                array[rows[digest]] = feature
+            if len(self.rows[digest]) > 1:
+                self.features[self.rows[digest]] = feature
 
-    for digests in _batches(rows, TRANSACTION):
-        with spent("cache"):
+    def refuse(self, digest: bytes, error: InputError) -> None:
+        """Reports the images with these bytes as bad."""
+        first, *copies = self.rows[digest]
+        self._on_bad(self.paths[first], error)
+        for row in copies:
+            self._on_bad(self.paths[row], InputError(f"{self.paths[row]} is a copy: {error}"))
+        for row in self.rows[digest]:
+            self.digests[row] = None
+
+
+def _fill_from_cache(images: _Images, cache: FeatureCache, seconds: Seconds) -> list[bytes]:
+    """Fills in what ``cache`` holds; returns the digests of what it does not."""
+    missing = []
+    for digests in _batches(images.rows, TRANSACTION):
+        with _added(seconds, "cache"):
             found = dict(zip(digests, cache.get(digests)))
-        held = [digest for digest in digests if found[digest] is not None]
-        missing += [digest for digest in digests if found[digest] is None]
+        held = {digest: feature for digest, feature in found.items() if feature is not None}
+        missing += [digest for digest in digests if digest not in held]
         if held:
-            fill(held, [found[digest] for digest in held])
-
-    bar = progress(total=len(missing), desc="featurizing")
-    used = set()
-    with bar, contextlib.closing(_forward(missing, rows, paths, recipe, runtime, used)) as results:
-        for chunk, (features, errors, seconds) in results:
-            for digest, error in errors.items():
-                first, *copies = rows[digest]
-                on_bad(paths[first], error)
-                for row in copies:
-                    on_bad(paths[row], InputError(f"{paths[row]} is a copy: {error}"))
-                for row in rows[digest]:
-                    by_row[row] = None
-            good = [digest for digest in chunk.digests if digest not in errors]
-            if good:
-                fill(good, features)
-                with spent("cache"):
-                    cache.put(good, features)
-            spent.add(seconds)
-            bar.update(len(chunk.digests))
-    cache.close()
-    counts = {"images": len(paths), "forward_passes": len(missing), "reused": len(paths) - len(missing)}
-    counts |= {"workers": len(used), "nodes": len({node for node, _ in used})}
-    return array, by_row, {**counts, **{f"seconds_{name}": seconds for name, seconds in spent.seconds.items()}}
+            images.fill(list(held), list(held.values()))
+    return missing
 
 
-def read(path):
-    """The bytes of an image file and their SHA-256 digest. Raises InputError where it cannot be read."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            data = file.read()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from None
-    return data, hashlib.sha256(data).digest()
-
-
-def _digest(path, on_bad):
-    try:
-        return read(path)[1]
-    except InputError as error:
-        on_bad(path, error)
-        return None
-
-
-def _forward(digests, rows, paths, recipe, runtime, used):
-    """Runs the images with ``digests`` through the network.
-
-    Yields (Chunk, (features (n, dim) float32 of the images that can be decoded, {digest: InputError} of the others,
-    seconds by what for)).
-
-    used: a set that gets (node, worker) of every worker at work.
-    """
+def _results(
+    digests: Sequence[bytes],
+    images: _Images,
+    recipe: Recipe,
+    runtime: params.Runtime,
+    setup: Callable[..., extract.Start],
+) -> Generator[tuple[Worker, Chunk, Result], None, None]:
+    """Runs the images with ``digests`` through the network."""
     if not digests:
         return
-    setup = partial(_load, recipe=recipe, batch_size=runtime.batch_size)
-    chunks = (
-        _chunk(batch, [paths[rows[digest][0]] for digest in batch]) for batch in _batches(digests, runtime.batch_size)
+    if runtime.engine not in ELSEWHERE:
+        check(recipe.precision, devices.context(devices.resolve(runtime.devices, 1)[0]).device_type)
+    calibration = None
+    if recipe.precision == "int8":
+        calibration = calibrations.calibration(recipe, runtime.cache)
+        if calibrations.digest(calibration) != recipe.calibration:
+            raise InputError("the backbone's calibration for int8 is not the one that was asked for: run `dvc repro`")
+    file, size = WEIGHTS / zoo.FILE, runtime.batch_size
+    parameters = file.read_bytes() if runtime.engine in ELSEWHERE else file
+    work = Work(
+        partial(setup, recipe=recipe, parameters=parameters, calibration=calibration, batch_size=size),
+        chunks=(_chunk(batch, [images.path(digest) for digest in batch]) for batch in _batches(digests, size)),
+        count=math.ceil(len(digests) / size),
+        environment=environment(catalogue.find(recipe.backbone), recipe.precision),
+        describe=lambda chunk: ", ".join(chunk.paths),
     )
-    count = math.ceil(len(digests) / runtime.batch_size)
-    environment = inference.environment(BACKBONES[recipe.backbone], recipe.precision)
-    options = {"environment": environment, "describe": lambda chunk: ", ".join(map(str, chunk.paths))}
-    if runtime.engine == "ray":
-        # Other machines do not see data/weights.
-        setup = partial(setup, weights={file.name: file.read_bytes() for file in WEIGHTS.iterdir()})
-        options |= {"address": runtime.ray_address, "workers": runtime.workers, "used": used}
-        yield from cluster.run(setup, runtime.devices, chunks, count, **options)
-    else:
-        found = devices.resolve(runtime.devices, runtime.workers)
-        used.update(("here", number) for number in range(min(len(found), count)))
-        yield from workers.run(setup, found, chunks, **options)
+    yield from ENGINES[runtime.engine](runtime)(work)
 
 
-def _batches(values, size):
+def _batches(values: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
     values = iter(values)
-    while batch := list(islice(values, size)):
+    while batch := list(itertools.islice(values, size)):
         yield batch
 
 
-def _chunk(digests, paths):
+def _chunk(digests: Sequence[bytes], paths: Sequence[str]) -> Chunk:
     files = []
     for digest, path in zip(digests, paths):
         data, now = read(path)
@@ -233,65 +211,35 @@ def _chunk(digests, paths):
     return Chunk(paths, digests, files)
 
 
-def _load(device, threads, recipe, batch_size, weights=None):
-    """Sets up a worker (see ``tasks``): the compiled body on ``device``; returns what starts a :class:`Chunk`.
+def read(path: str) -> tuple[bytes, bytes]:
+    """The bytes of an image file and their SHA-256 digest. Raises InputError where it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            data = file.read()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from None
+    return data, hashlib.sha256(data).digest()
 
-    weights: the files of ``data/weights`` (bytes by name), on a machine that does not have it.
-    """
-    backbone = BACKBONES[recipe.backbone]
-    context = devices.context(device)
-    with _folder(weights) as folder:
-        body = zoo.body(zoo.load(recipe.backbone, folder, sha256=recipe.weights), recipe.cut)
-        calibration = read_json(folder / "calibration.json") if recipe.calibration else None
-    pool = ThreadPoolExecutor(threads)
-    compiled = {}
 
-    def start(chunk):
-        begun = time.perf_counter()
-        found = list(pool.map(partial(_pixels, backbone=backbone, resize=recipe.resize), chunk.files, chunk.paths))
-        images = [image for image in found if not isinstance(image, InputError)]
-        errors = {digest: error for digest, error in zip(chunk.digests, found) if isinstance(error, InputError)}
-        decoded = time.perf_counter()
-        if not images:
-            return lambda: (None, errors, {"decode": decoded - begun})
-        # Few batch sizes, so that few graphs are compiled; the rest of a batch is padding.
-        size = min(batch_size, 1 << (len(images) - 1).bit_length())
-        shape = (size, 3, backbone.size, backbone.size)
-        batch = np.empty(shape, np.float32)
-        batch[len(images) :] = 0
-        pixels.normalise(np.stack(images), backbone, out=batch[: len(images)])
-        with devices.memory_of(device, "runtime.batch_size"):
-            if shape not in compiled:
-                compiled[shape] = inference.compile(body, shape, recipe.precision, context, calibration)
-            output = compiled[shape](batch)
+def _digest(path: str, on_bad: OnBad) -> Optional[bytes]:
+    try:
+        return read(path)[1]
+    except InputError as error:
+        on_bad(path, error)
+        return None
 
-        def finish():
-            waiting = time.perf_counter()
-            with devices.memory_of(device, "runtime.batch_size"):
-                features = output.asnumpy()[: len(images)]
-            seconds = {"decode": decoded - begun, "forward": time.perf_counter() - waiting}
-            return features, errors, seconds
 
-        return finish
-
-    return start
+def _dim(recipe: Recipe) -> int:
+    """The length of a feature. Nothing is computed."""
+    size = catalogue.find(recipe.backbone).size
+    symbol = zoo.body(zoo.build(recipe.backbone), recipe.cut)(mx.sym.var("data"))
+    ((_, dim),) = symbol.infer_shape(data=(1, 3, size, size))[1]
+    return int(dim)
 
 
 @contextlib.contextmanager
-def _folder(weights):
-    """Yields the folder of the weights: ``data/weights``, or a temporary one with the files given."""
-    if weights is None:
-        yield WEIGHTS
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        for name, data in weights.items():
-            Path(folder, name).write_bytes(data)
-        yield Path(folder)
-
-
-def _pixels(data, path, backbone, resize):
-    """The image's pixels (size, size, 3), or the InputError that says why it has none."""
-    try:
-        return pixels.pixels(decode(data, path, pixels.least_side(backbone)), backbone, resize)
-    except InputError as error:
-        return error
+def _added(seconds: Seconds, name: str) -> Iterator[None]:
+    """Adds the time that the block takes to one of ``seconds``."""
+    begun = time.perf_counter()
+    yield
+    setattr(seconds, name, getattr(seconds, name) + time.perf_counter() - begun)

@@ -1,29 +1,82 @@
-"""Features as MXNet's indexed RecordIO: ``<subset>.rec`` and ``<subset>.idx``, readable without headstart.
+"""What ``featurize`` leaves: the records, and as JSON what they are and what they cost.
 
-A record is ``IRHeader(flag=0, label=<class>, id=<index>, id2=<first 8 bytes of the image's SHA-256, big-endian>)``
-and the feature vector: little-endian, shape (dim,), the dtype that ``features.json`` names.
+Features are in MXNet's indexed RecordIO, ``<subset>.rec`` and ``<subset>.idx``, readable without headstart. A record is
+``IRHeader(flag=0, label=<class>, id=<index>, id2=<first 8 bytes of the image's SHA-256, big-endian>)`` and the feature
+vector: little-endian, shape (dim,), the dtype that ``features.json`` names.
 """
 
 import os
 import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from stages.backend.mx import mx
+from stages.common.documents import Document
 from stages.common.errors import InputError
-from stages.common.files import mapped_array, read_json, replacing
+from stages.common.files import mapped_array, replacing
 from stages.common.layout import FEATURES
+from stages.dataset.lists import Row
+from stages.features.recipe import Recipe
 
 ABOUT = FEATURES / "features.json"
 MEMORY_SHARE = 0.25
 
 
-def write(subset, records):
+class FeaturesInfo(Document):
+    """features.json.
+
+    backbone to calibration: see :class:`Recipe`. dim, dtype: length and type of a feature.
+    fingerprint: of all that determines a feature (see ``identity``), in hexadecimal. classes: their names by label.
+    """
+
+    backbone: str
+    cut: str
+    resize: str
+    precision: str
+    weights: str
+    calibration: str
+    dim: int
+    dtype: Literal["float16", "float32"]
+    fingerprint: str
+    classes: list[str]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the features were made by."""
+        return Recipe(self.backbone, self.cut, self.resize, self.precision, self.weights, self.calibration)
+
+
+class FeaturizeMetrics(Document):
+    """metrics/featurize.json.
+
+    images: how many there are. forward_passes: how many went through the network; reused: how many did not need to.
+    workers, nodes: how many of them, and of machines, were at work.
+    seconds_decode and seconds_forward add up the workers' own time; seconds is how long all of it took.
+    """
+
+    images: int
+    forward_passes: int
+    reused: int
+    workers: int
+    nodes: int
+    seconds_read: float
+    seconds_cache: float
+    seconds_decode: float
+    seconds_forward: float
+    seconds: float
+    images_per_second: float
+
+
+def write(subset: str, records: Iterable[tuple[Row, bytes, NDArray[Any]]]) -> None:
     """Writes ``data/features/<subset>.rec`` and ``.idx``.
 
-    records: iterable of (list row, SHA-256 digest of the image as bytes, feature vector), in row order.
-    Both files appear only when whole.
+    records: (list row, SHA-256 digest of the image, feature vector), in row order.
+    Both files appear only when whole. Raises InputError where the disk is full.
     """
     rec_path, idx_path = (FEATURES / f"{subset}.{kind}" for kind in ("rec", "idx"))
     with replacing(idx_path) as idx, replacing(rec_path) as rec:
@@ -42,14 +95,14 @@ def write(subset, records):
             raise InputError(f"{rec_path} could not be written whole: is the disk full?")
 
 
-def read(subset):
-    """Reads a subset's records: returns features (n, dim) of the stored dtype, labels (n,) int64, in row order.
+def read(subset: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Reads a subset's records: returns features (n, dim) of the stored dtype and labels (n,), in row order.
 
     Features that would take more than ``MEMORY_SHARE`` of the free memory stay on disk, mapped.
     Raises InputError where the files do not fit together.
     """
-    about = read_json(ABOUT)
-    dtype, dim = np.dtype(about["dtype"]).newbyteorder("<"), about["dim"]
+    about = FeaturesInfo.load(ABOUT, "run `dvc repro -f featurize`")
+    dtype, dim = np.dtype(about.dtype).newbyteorder("<"), about.dim
     rec_path, idx_path = (FEATURES / f"{subset}.{kind}" for kind in ("rec", "idx"))
     with open(idx_path, "rb") as lines:
         count = sum(1 for _ in lines)
@@ -69,7 +122,7 @@ def read(subset):
     return features, labels
 
 
-def _unpacked(path):
+def _unpacked(path: Path) -> Iterator[tuple[Any, bytes]]:
     """Yields (IRHeader, payload) for every record of the file at ``path``."""
     file = mx.recordio.MXRecordIO(str(path), "r")
     row = 0

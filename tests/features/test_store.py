@@ -1,20 +1,23 @@
 """The feature cache: what was put is given back, or nothing; never something else, never a crash."""
 
+import contextlib
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stages import cache as command
-from stages.common.errors import InputError
-from stages.features import store as cache
-from stages.features.store import FeatureCache
+from stages.features import database
+from stages.features.store import FeatureCache, place
 from tests.conftest import ROOT
 
 FINGERPRINT = bytes(range(32))
+DIM = 1280
 RNG = np.random.default_rng(0)
 
 
@@ -22,7 +25,7 @@ def digest(number):
     return number.to_bytes(32, "big")
 
 
-def some(count, dim=1280):
+def some(count, dim=DIM):
     return [digest(i) for i in range(count)], RNG.standard_normal((count, dim)).astype(np.float32)
 
 
@@ -31,8 +34,22 @@ def folder(tmp_path):
     return tmp_path / "cache"
 
 
-def opened(folder, fingerprint=FINGERPRINT, limit_gb=1):
-    return FeatureCache(folder, limit_gb, fingerprint, "test")
+def opened(folder, fingerprint=FINGERPRINT, limit_gb=1, dim=DIM):
+    return FeatureCache(folder, limit_gb, fingerprint, "test", dim)
+
+
+def rows(folder):
+    """A plain connection to the database, for what is to be looked at or damaged there."""
+    return contextlib.closing(sqlite3.connect(folder / "features.db", isolation_level=None))
+
+
+def put(folder, count):
+    """Puts some features; returns them with their digests. Everything is in the one file after that."""
+    digests, features = some(count)
+    first = opened(folder)
+    first.put(digests, features)
+    first.close()
+    return digests, features
 
 
 def test_gives_back_what_was_put(folder):
@@ -51,7 +68,7 @@ def test_another_fingerprint_has_features_of_its_own(folder):
 
 def test_switched_off_it_holds_nothing(capsys):
     digests, features = some(3)
-    off = FeatureCache(None, 1, FINGERPRINT, "test")
+    off = FeatureCache(None, 1, FINGERPRINT, "test", DIM)
     off.put(digests, features)
     assert off.get(digests) == [None] * 3
     assert not off.usable
@@ -59,14 +76,14 @@ def test_switched_off_it_holds_nothing(capsys):
 
 
 def test_a_damaged_entry_is_not_given_back(folder, capsys):
-    digests, features = some(3)
-    opened(folder).put(digests, features)
-    with cache.open_store(folder) as store:
+    digests, features = put(folder, 3)
+    with rows(folder) as connection:
         key = FINGERPRINT + digests[0]
-        value = bytearray(store.get(key))
+        value = bytearray(connection.execute("SELECT value FROM features WHERE key = ?", [key]).fetchone()[0])
         value[100] ^= 1
-        store.set(key, bytes(value))
-        store.set(FINGERPRINT + digests[1], store.get(FINGERPRINT + digests[1])[:-4])
+        connection.execute("UPDATE features SET value = ? WHERE key = ?", [bytes(value), key])
+        key = FINGERPRINT + digests[1]
+        connection.execute("UPDATE features SET value = substr(value, 1, 5000) WHERE key = ?", [key])
     found = opened(folder).get(digests)
     assert found[0] is None
     assert found[1] is None
@@ -74,44 +91,144 @@ def test_a_damaged_entry_is_not_given_back(folder, capsys):
     assert capsys.readouterr().err.count("damaged entries") == 1
 
 
-def test_an_entry_under_a_wrong_key_is_not_given_back(folder):
-    digests, features = some(2)
-    opened(folder).put(digests, features)
-    with cache.open_store(folder) as store:
-        store.set(FINGERPRINT + digests[0], store.get(FINGERPRINT + digests[1]))
-    assert opened(folder).get(digests)[0] is None
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\0" * 4,
+        "text",
+        7,
+        0.5,
+        database.seal(FINGERPRINT + digest(0), b""),
+        database.seal(FINGERPRINT + digest(0), bytes(4 * DIM + 4)),
+        database.seal(FINGERPRINT + digest(0), bytes(4 * DIM - 2)),
+        database.seal(FINGERPRINT + digest(1), bytes(4 * DIM)),
+    ],
+    ids=["empty", "short", "text", "integer", "real", "nothing", "longer", "odd", "another's"],
+)
+def test_a_crafted_entry_is_not_given_back(folder, capsys, value):
+    digests, features = put(folder, 3)
+    with rows(folder) as connection:
+        connection.execute("UPDATE features SET value = ? WHERE key = ?", [value, FINGERPRINT + digests[0]])
+    again = opened(folder)
+    found = again.get(digests)
+    assert found[0] is None
+    assert np.array_equal(np.stack(found[1:]), features[1:])
+    assert capsys.readouterr().err == f"the feature cache in {folder} has damaged entries; they are computed again\n"
+    again.put(digests[:1], features[:1])
+    assert np.array_equal(again.get(digests)[0], features[0])
 
 
-@pytest.mark.parametrize("damage", ["garbage", "truncated", "middle"])
+@pytest.mark.parametrize("used", ["never", b"never", 2.5, 2**63 - 1, -(2**63)])
+def test_a_crafted_time_of_use_does_no_harm(folder, used):
+    digests, features = put(folder, 3)
+    with rows(folder) as connection:
+        connection.execute("UPDATE features SET used = ?", [used])
+    small = opened(folder, limit_gb=0.003)
+    assert np.array_equal(np.stack(small.get(digests)), features)
+    with rows(folder) as connection:
+        assert all(abs(used / 1e6 - time.time()) < 60 for (used,) in connection.execute("SELECT used FROM features"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE TABLE other (x)",
+        "DROP TABLE about",
+        "DROP INDEX by_use",
+        "ALTER TABLE features RENAME COLUMN used TO spent",
+        "CREATE TRIGGER t AFTER INSERT ON features BEGIN DELETE FROM features; END",
+        "DROP TABLE features; CREATE VIEW features AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+        " SELECT i AS key, i AS used, i AS value FROM n",
+    ],
+)
+def test_tables_of_another_form_are_damage(folder, capsys, change):
+    digests, features = put(folder, 3)
+    with rows(folder) as connection:
+        connection.executescript(change)
+    again = opened(folder)
+    assert again.get(digests) == [None] * 3
+    again.put(digests, features)
+    assert np.array_equal(np.stack(again.get(digests)), features)
+    assert capsys.readouterr().err == (
+        f"the feature cache in {folder} is damaged (its tables are of another form) and is begun anew\n"
+    )
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "middle", "empty"])
 def test_a_damaged_database_is_begun_anew(folder, capsys, damage):
-    digests, features = some(300)
-    first = opened(folder)
-    first.put(digests, features)
-    first.close()
-    database = folder / "cache.db"
-    for other in folder.glob("cache.db-*"):
-        other.unlink()
-    data = bytearray(database.read_bytes())
+    digests, features = put(folder, 300)
+    path = folder / "features.db"
+    data = bytearray(path.read_bytes())
     if damage == "garbage":
         data[:] = b"not a database " * 100
     elif damage == "truncated":
         del data[len(data) // 2 :]
+    elif damage == "empty":
+        del data[:]
     else:
         data[4096 : len(data) - 4096] = os.urandom(len(data) - 8192)
-    database.write_bytes(data)
+    path.write_bytes(data)
 
     again = opened(folder)
     found = again.get(digests)
     assert all(f is None or np.array_equal(f, features[i]) for i, f in enumerate(found))
     again.put(digests, features)
     assert np.array_equal(np.stack(opened(folder).get(digests)), features)
+    assert ("is damaged" in capsys.readouterr().err) == (damage != "empty")
+
+
+def test_what_is_put_into_a_damaged_database_is_kept(folder):
+    digests, features = put(folder, 300)
+    path = folder / "features.db"
+    data = path.read_bytes()
+    path.write_bytes(data[:8192] + os.urandom(len(data) - 8192))
+    cache = opened(folder)
+    cache.put(digests, features)
+    assert np.array_equal(np.stack(cache.get(digests)), features)
+
+
+def test_a_database_that_another_process_has_begun_anew_is_left_to_both(folder, capsys):
+    digests, features = put(folder, 300)
+    path = folder / "features.db"
+    ours = opened(folder)
+    with open(path, "r+b") as old:
+        database.remove(folder)
+        put(folder, 300)
+        new = path.stat().st_ino
+        old.seek(8192)
+        old.write(os.urandom(path.stat().st_size - 8192))
+    assert np.array_equal(np.stack(ours.get(digests))[0], opened(folder).get(digests)[0])
     assert "is damaged" in capsys.readouterr().err
+    assert path.stat().st_ino == new
 
 
-@pytest.mark.parametrize("place", ["/proc/headstart", "/dev/null/cache"])
-def test_a_place_that_cannot_be_written_is_done_without(place, capsys):
+@pytest.mark.parametrize("seed", range(12))
+def test_random_damage_never_ends_in_another_error(folder, seed, capsys):
+    random = np.random.default_rng(seed)
+    digests, features = put(folder, 40)
+    path = folder / "features.db"
+    whole = path.read_bytes()
+    for _ in range(10):
+        data = bytearray(whole)
+        # In the first pages are the tables' own structures.
+        for _ in range(random.integers(1, 20)):
+            data[random.integers(8192 if random.integers(2) else len(data))] ^= 1 << random.integers(8)
+        database.remove(folder)
+        path.write_bytes(data)
+        cache = opened(folder)
+        for _ in range(2):
+            found = cache.get(digests)
+            assert all(f is None or np.array_equal(f, features[i]) for i, f in enumerate(found))
+            cache.put(digests, features)
+        cache.close()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["/proc/headstart", "/dev/null/cache"])
+def test_a_place_that_cannot_be_written_is_done_without(where, capsys):
     digests, features = some(2)
-    unusable = opened(cache.Path(place))
+    unusable = opened(Path(where))
     unusable.put(digests, features)
     assert unusable.get(digests) == [None, None]
     assert not unusable.usable
@@ -128,7 +245,7 @@ def test_a_full_disk_is_done_without(folder):
     program = (
         "from tests.features.test_store import *\n"
         "digests, features = some(1000)\n"
-        "c = opened(cache.Path(sys.argv[1]))\n"
+        "c = opened(Path(sys.argv[1]))\n"
         "for i in range(0, 1000, 16): c.put(digests[i:i+16], features[i:i+16])\n"
         "print(c.usable, len(c.get(digests)))\n"
     )
@@ -142,7 +259,7 @@ def test_a_full_disk_is_done_without(folder):
 
 
 def test_the_least_recently_used_go_first_when_it_is_full(folder, monkeypatch):
-    monkeypatch.setattr(cache, "NOTED", 0)
+    monkeypatch.setattr(database, "NOTED", 0)
     digests, features = some(1000)
     small = opened(folder, limit_gb=0.003)
     small.put(digests[:100], features[:100])
@@ -152,13 +269,13 @@ def test_the_least_recently_used_go_first_when_it_is_full(folder, monkeypatch):
     kept = [f is not None for f in small.get(digests)]
     assert all(kept[:10])
     assert not all(kept)
-    assert sum(file.stat().st_size for file in folder.glob("cache.db")) < 5e6
+    assert sum(file.stat().st_size for file in folder.glob("features.db")) < 5e6
 
 
 def test_several_processes_use_it_at_once(folder):
     program = (
         "from tests.features.test_store import *\n"
-        "c = opened(cache.Path(sys.argv[1]))\n"
+        "c = opened(Path(sys.argv[1]), dim=64)\n"
         "for n in range(20):\n"
         "    keys = [digest(n * 16 + i) for i in range(16)]\n"
         "    c.put(keys, np.stack([np.full(64, n * 16 + i, np.float32) for i in range(16)]))\n"
@@ -171,40 +288,15 @@ def test_several_processes_use_it_at_once(folder):
     ]
     assert [process.communicate()[1] for process in processes] == ["", "", ""]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert all(f is not None for f in opened(folder).get([digest(i) for i in range(320)]))
+    assert all(f is not None for f in opened(folder, dim=64).get([digest(i) for i in range(320)]))
 
 
 def test_the_variable_comes_before_the_setting(monkeypatch, tmp_path):
     monkeypatch.delenv("HEADSTART_CACHE")
-    assert cache.place("off") is None
-    assert cache.place(str(tmp_path)) == tmp_path
-    assert "headstart" in str(cache.place("auto"))
+    assert place("off") is None
+    assert place(str(tmp_path)) == tmp_path
+    assert "headstart" in str(place("auto"))
     monkeypatch.setenv("HEADSTART_CACHE", "off")
-    assert cache.place("auto") is None
+    assert place("auto") is None
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path))
-    assert cache.place("off") == tmp_path
-
-
-def test_the_command_shows_verifies_prunes_and_clears(folder, monkeypatch, capsys):
-    monkeypatch.setenv("HEADSTART_CACHE", str(folder))
-    digests, features = some(400)
-    first = opened(folder)
-    first.put(digests, features)
-    first.close()
-
-    command.main([])
-    assert "400  000102030405  test" in capsys.readouterr().out
-    with cache.open_store(folder) as store:
-        store.set(FINGERPRINT + digests[5], b"rubbish")
-    command.main(["verify"])
-    assert "1 damaged and dropped" in capsys.readouterr().out
-    command.main(["verify"])
-    assert "0 damaged" in capsys.readouterr().out
-    command.main(["prune", "0.001"])
-    assert 0 < sum(f is not None for f in opened(folder).get(digests)) < 399
-    command.main(["clear"])
-    assert opened(folder).get(digests) == [None] * 400
-
-    monkeypatch.setenv("HEADSTART_CACHE", "off")
-    with pytest.raises(InputError, match="cache is off"):
-        command.main([])
+    assert place("off") == tmp_path
