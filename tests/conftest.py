@@ -160,12 +160,38 @@ def trained(tmp_path_factory, small_data, weights_file):
 
 
 @pytest.fixture(scope="session")
-def exported(trained, tmp_path_factory):
-    """The folder that ``stages.export`` has written of the trained classifier."""
+def unsure(trained, tmp_path_factory):
+    """A copy of ``trained`` whose head is never quite sure: to compare probabilities of 0 and 1 would show nothing.
+
+    Its features are float32: to such a head rounding them to float16 makes a difference of 0.001.
+    """
+    from stages.backend.mx import mx
+    from stages.classifier import trained as classifier
+    from stages.common.layout import SUBSETS
+    from stages.features import records
+
+    folder = tmp_path_factory.mktemp("unsure") / "copy"
+    shutil.copytree(trained, folder, symlinks=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        head, info = classifier.load(mx.cpu())
+        logits = head.logits(np.concatenate([records.read(subset)[0] for subset in SUBSETS]))
+        # Each class is now as likely as any other, some images more and some less so.
+        output, scale = head.trained[-1], 2 / logits.std(axis=0)
+        output.weight.set_data(mx.nd.array(output.weight.data().asnumpy() * scale[:, None]))
+        output.bias.set_data(mx.nd.array((output.bias.data().asnumpy() - logits.mean(axis=0)) * scale))
+        features = info.features.model_copy(update={"dtype": "float32"})
+        classifier.save(head, features, info.weights, info.train, info.train_images, info.valid_images)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(unsure, tmp_path_factory):
+    """The folder that ``stages.export`` has written of the classifier in ``unsure``."""
     from stages import export
 
     folder = tmp_path_factory.mktemp("exported") / "new"
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(trained)
+        patch.chdir(unsure)
         export.main(["--output", str(folder)])
     return folder

@@ -26,13 +26,10 @@ from tests.exports.running import TOLERANCE
 
 pytestmark = pytest.mark.xdist_group("trained")
 
-# Features that are stored as float16 move probabilities so far.
-STORED = 3e-4
-
 
 @pytest.fixture
-def here(trained, monkeypatch):
-    monkeypatch.chdir(trained)
+def here(unsure, monkeypatch):
+    monkeypatch.chdir(unsure)
 
 
 def snippets(text):
@@ -103,14 +100,14 @@ PICTURES = {
 
 
 @pytest.fixture(scope="module")
-def predicted(trained, tmp_path_factory):
+def predicted(unsure, tmp_path_factory):
     """{name: (path, {class: probability})}: what stages.predict says of each of PICTURES."""
     folder = tmp_path_factory.mktemp("pictures")
     for name, data in PICTURES.items():
         (folder / name).write_bytes(data)
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
-        patch.chdir(trained)
+        patch.chdir(unsure)
         assert predict.main(["--json", "--top", "100", str(folder)]) == 0
     printed.seek(0)
     answers = [json.loads(line) for line in printed]
@@ -128,13 +125,12 @@ def test_its_program_predicts_what_headstart_does(exported, predicted, monkeypat
     best = max(expected, key=expected.get)
     assert capsys.readouterr().out.startswith(f"{best} ")
     wanted = [expected[label] for label in names["labels"] if label]
-    np.testing.assert_allclose(names["probabilities"][0], wanted, rtol=0, atol=STORED)
+    np.testing.assert_allclose(names["probabilities"][0], wanted, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", PICTURES)
 @pytest.mark.parametrize("resize", ["crop", "squash"])
 def test_its_pixels_are_the_pipelines(here, predicted, monkeypatch, name, resize):
-    # Pixels tell more than probabilities: none is a sixteenth of a level away.
     path, _ = predicted[name]
     backbone = catalogue.find(BACKBONE)
     text = card.write(info_with(resize=resize), backbone, params.load().dataset, None)
@@ -165,9 +161,8 @@ def prepared(text, path, monkeypatch):
     return names["data"]
 
 
-def test_its_snippets_run_as_they_stand(exported, trained, capsys, monkeypatch):
-    monkeypatch.chdir(trained)
-    image = trained / "data/images/dög/000.jpg"
+def test_its_snippets_run_as_they_stand(here, exported, unsure, capsys):
+    image = unsure / "data/images/dög/000.jpg"
     predict.main(["--json", str(image)])
     (best,) = json.loads(capsys.readouterr().out)["predictions"]
     both = "".join(snippets((exported / "README.md").read_text(encoding="utf-8")))

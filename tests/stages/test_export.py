@@ -23,8 +23,8 @@ pytestmark = pytest.mark.xdist_group("trained")
 
 
 @pytest.fixture
-def here(trained, monkeypatch):
-    monkeypatch.chdir(trained)
+def here(unsure, monkeypatch):
+    monkeypatch.chdir(unsure)
 
 
 RUNNERS = pytest.mark.parametrize("runner", [by_mxnet, by_onnx])
