@@ -9,19 +9,23 @@ from itertools import chain
 from pathlib import Path
 
 from bench import forward, precision, table, training, workers
+from bench.prepare import prepare
 
 DOCS = Path("docs")
 
 
-def main():
+def main() -> None:
     found = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        forward.prepare(folder)
+        prepare(folder)
         for row in chain(
-            forward.rows(folder), forward.rows(folder, "files"), workers.rows(folder), training.rows(folder),
+            forward.rows(folder),
+            forward.rows(folder, "files"),
+            workers.rows(folder),
+            training.rows(folder),
             precision.rows(),
-        ):  # fmt: skip
+        ):
             print(row, flush=True)
             found.append(row)
     heading = f"# Benchmarks\n\n`make bench` on {forward.CORES} cores of {processor()}, {date.today()}.\n\n"
@@ -29,7 +33,7 @@ def main():
     table.plot(found, DOCS / "bench.png")
 
 
-def processor():
+def processor() -> str:
     """The name of the processor and what it has for the lower precisions."""
     lines = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
     lines = {key.strip(): value.strip() for key, value in lines.items()}

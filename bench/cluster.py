@@ -6,91 +6,122 @@ features of 1,280 numbers received and put into the cache. Its memory is told ap
 and what is mapped into it (libraries; for Ray also the object store, which all processes of a machine share).
 """
 
+import contextlib
+import itertools
 import os
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bench.pictures import encoded, photo
-from bench.reuse import workspace
+from bench.workspace import DIM, workspace
+from stages.backbones import catalogue, zoo
 from stages.common import layout, params
-from stages.features import compute as features
+from stages.engines.contract import Work
+from stages.features import compute, extract, identity
 from stages.features.store import VARIABLE
+from stages.inference.environment import environment
 
 ROUNDS, WAITING, TIMED = 9, 8, 6
-PHOTOS = 80
-FEEDS, FEW, MANY, BYTES, DIM = 3, 2_000, 20_000, 40_000, 1280
+PHOTOS, CHUNKS = 80, 5_000
+FEEDS, FEW, MANY, BYTES = 3, 2_000, 20_000, 40_000
 # Of the Ray Client's server, below the ports that Ray takes for its workers.
 PORT = 9701
 
 
 class Discard:
-    """An array of which nothing is kept, as featurize.main's is on disk; it notes the greatest memory it sees."""
+    """An array of which nothing is kept, as featurize's is on disk; it notes the greatest memory it sees."""
 
-    def __init__(self):
+    dtype = np.dtype(np.float32)
+
+    def __init__(self) -> None:
         self.anonymous, self.mapped = 0, 0
 
-    def __setitem__(self, rows, values):
+    def __setitem__(self, rows: object, values: object) -> None:
         lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
         kb = {line[0]: int(line[1]) for line in lines if line[0].startswith("Rss")}
         self.anonymous = max(self.anonymous, kb["RssAnon:"])
         self.mapped = max(self.mapped, kb["RssFile:"] + kb["RssShmem:"])
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: list[int]) -> Any:
         return np.zeros((len(rows), 1), np.float32)
 
 
-def nothing(device, threads, **_):
-    """A worker without a network."""
+class Fed(NamedTuple):
+    """Seconds, and the driver's peak memory (MB)."""
 
-    def start(chunk):
-        result = np.zeros((len(chunk.files), DIM), np.float32), {}, {"decode": 0.0, "forward": 0.0}
+    seconds: float
+    anonymous: float
+    mapped: float
+
+
+def without_network(device: str, threads: int, **_: object) -> extract.Start:
+    """Sets up a worker without a network."""
+
+    def start(chunk: extract.Chunk) -> extract.Finish:
+        result = extract.Result(np.zeros((len(chunk.files), DIM), np.float32), {}, 0.0, 0.0)
         return lambda: result
 
     return start
 
 
-def feed(folder, count, runtime):
-    """Featurizes ``count`` files without a network; returns seconds, peak anonymous and peak mapped memory in MB."""
+def feed(folder: str, count: int, runtime: dict[str, object]) -> Fed:
+    """Featurizes ``count`` files without a network; runtime: changes to that section of the params."""
     if runtime["engine"] == "ray":
         import ray
 
         # The workers have no bench/.
-        ray.cloudpickle.register_pickle_by_value(sys.modules[nothing.__module__])
-    features._load = nothing
+        pickle: Any = ray.cloudpickle
+        pickle.register_pickle_by_value(sys.modules[without_network.__module__])
     given = params.load()
     files = sorted(map(str, Path(folder).iterdir()))[:count]
-    recipe = features.recipe(given.backbone.cut, given.featurize)
-    runtime = given.runtime.model_copy(update={"devices": "cpu", "workers": 1, **runtime})
-    array = Discard()
+    changed = given.runtime.model_copy(update={"devices": "cpu", "workers": 1, **runtime})
+    array: Any = Discard()
     with tempfile.TemporaryDirectory() as cache:
         os.environ[VARIABLE] = cache
+        recipe = identity.current(given.backbone.cut, given.featurize, cache)
         begun = time.perf_counter()
-        features.featurize(files, recipe, runtime, lambda *shape: array)
+        compute.compute(files, recipe, changed, lambda n, dim: array, setup=without_network)
         seconds = time.perf_counter() - begun
-    return seconds, array.anonymous / 1e3, array.mapped / 1e3
+    return Fed(seconds, array.anonymous / 1e3, array.mapped / 1e3)
 
 
-def forward(engine):
-    """The results of photos without end through the network: a generator that yields the number of images in each."""
+def forward(name: str) -> Generator[int, None, None]:
+    """Photos without end through the network, by the engine ``name``; yields the number of images in each result."""
     given = params.load()
-    runtime = given.runtime.model_copy(update={"engine": engine, "ray_address": "local", "devices": "cpu"})
-    files = sorted(map(str, (layout.IMAGES / "class").iterdir()))
-    digests = [features.read(path)[1] for path in files]
-    rows = {digest: [row] for row, digest in enumerate(digests)}
-    recipe = features.recipe(given.backbone.cut, given.featurize)
-    for chunk, _ in features._forward(digests * 1000, rows, files, recipe, runtime, set()):
+    runtime = given.runtime.model_copy(update={"engine": name, "ray_address": "local", "devices": "cpu"})
+    recipe = identity.current(given.backbone.cut, given.featurize, "off")
+    paths = sorted(map(str, (layout.IMAGES / "class").iterdir()))
+    files, digests = zip(*map(compute.read, paths))
+    size = runtime.batch_size
+    pieces = [slice(start, start + size) for start in range(0, len(paths) - size + 1, size)]
+    chunks = itertools.cycle(extract.Chunk(paths[piece], digests[piece], files[piece]) for piece in pieces)
+    work = Work(
+        partial(
+            extract.set_up,
+            recipe=recipe,
+            parameters=(layout.WEIGHTS / zoo.FILE).read_bytes(),
+            calibration=None,
+            batch_size=size,
+        ),
+        chunks=itertools.islice(chunks, CHUNKS),
+        count=CHUNKS,
+        environment=environment(catalogue.find(recipe.backbone), recipe.precision),
+    )
+    for _, chunk, _ in compute.ENGINES[name](runtime)(work):
         yield len(chunk.files)
 
 
-def rate(results):
+def rate(results: Iterator[int]) -> float:
     """Images per second over some results. Those that were waiting and those they make room for are not timed."""
     for _ in range(WAITING):
         next(results)
@@ -102,16 +133,31 @@ def rate(results):
     return images / seconds
 
 
-def alone(function, *arguments):
-    """The result of ``function`` in a process of its own, whose memory is its own too."""
+def alone(folder: str, count: int, runtime: dict[str, object]) -> Fed:
+    """:func:`feed` in a process of its own, whose memory is its own too."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+        return pool.submit(feed, folder, count, runtime).result()
 
 
-def ceiling():
+@contextlib.contextmanager
+def client_server(wanted: bool) -> Iterator[None]:
+    """A Ray cluster on this machine with a server for the Ray Client, if it is ``wanted``."""
+    if not wanted:
+        yield
+        return
     from ray.cluster_utils import Cluster
 
-    engines = {
+    head = {"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": PORT}
+    nodes: Any = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        yield
+    finally:
+        nodes.shutdown()
+
+
+def ceiling() -> None:
+    """Prints what a driver can feed, by each engine."""
+    engines: dict[str, dict[str, object]] = {
         "local": {"engine": "local"},
         "ray": {"engine": "ray", "ray_address": "local"},
         "ray://": {"engine": "ray", "ray_address": f"ray://127.0.0.1:{PORT}"},
@@ -123,26 +169,22 @@ def ceiling():
         for number in range(MANY):
             Path(folder, f"{number:06}").write_bytes(rng.bytes(BYTES))
         for name, runtime in engines.items():
-            head = {"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": PORT}
-            nodes = Cluster(initialize_head=True, head_node_args=head) if name == "ray://" else None
-            try:
-                pairs = [[alone(feed, folder, count, runtime) for count in (FEW, MANY)] for _ in range(FEEDS)]
-            finally:
-                if nodes:
-                    nodes.shutdown()
-            rates = [(MANY - FEW) / (many[0] - few[0]) for few, many in pairs]
-            few, many = (np.median(runs, axis=0) for runs in zip(*pairs))
+            with client_server(name == "ray://"):
+                pairs = [[alone(folder, count, runtime) for count in (FEW, MANY)] for _ in range(FEEDS)]
+            rates = [(MANY - FEW) / (many.seconds - few.seconds) for few, many in pairs]
+            few, many = (Fed(*np.median(runs, axis=0)) for runs in zip(*pairs))
             print(
                 f"| {name} | {statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
-                f"| {few[1]:.0f} → {many[1]:.0f} MB | {few[2]:.0f} → {many[2]:.0f} MB "
-                f"| {(many[1] - few[1]) * 1e3 / (MANY - FEW):.1f} KB |"
+                f"| {few.anonymous:.0f} → {many.anonymous:.0f} MB | {few.mapped:.0f} → {many.mapped:.0f} MB "
+                f"| {(many.anonymous - few.anonymous) * 1e3 / (MANY - FEW):.1f} KB |"
             )
 
 
-def overhead():
+def overhead() -> None:
+    """Prints what Ray costs where the network is at work."""
     images = [encoded(photo(seed, (500, 375)), "JPEG", quality=90) for seed in range(PHOTOS)]
     firsts = []
-    with workspace(images), closing(forward("local")) as local, closing(forward("ray")) as ray:
+    with workspace(images), contextlib.closing(forward("local")) as local, contextlib.closing(forward("ray")) as ray:
         for results in (local, ray):
             begun = time.perf_counter()
             next(results)
@@ -153,13 +195,13 @@ def overhead():
     print("|---|---|---|")
     for name, rates, first in zip(("local", "ray"), zip(*rounds), firsts):
         print(f"| {name} | {statistics.median(rates):.1f} | {first:.1f} s |")
-    ratios = sorted(ray / local for local, ray in rounds)
+    ratios = sorted(by_ray / by_processes for by_processes, by_ray in rounds)
     quarter = ROUNDS // 4
     print(f"| ray / local | {statistics.median(ratios):.3f}, middle half {ratios[quarter]:.3f} to", end=" ")
     print(f"{ratios[-quarter - 1]:.3f} of {ROUNDS} | |")
 
 
-def main():
+def main() -> None:
     ceiling()
     overhead()
 

@@ -2,8 +2,8 @@
 
 ``python engine.py ENGINE NETWORK PRECISION INPUT THREADS FOLDER`` answers "ready", then every line ``n`` with the
 seconds that n batches took. INPUT: "pixels" (float32, in memory) or "files" (JPEG on disk to features on disk).
-Runs in the environment of headstart or of its peers, and imports only what the engine needs. ENGINE "quantize"
-writes the int8 model that ONNX Runtime and OpenVINO share.
+FOLDER is what ``bench.prepare`` has filled. Runs in the environment of headstart or of its peers, and imports only
+what the engine needs.
 """
 
 import io
@@ -12,50 +12,53 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 BATCH = 16
 
+Batch = NDArray[np.float32]  # (BATCH, 3, size, size)
+Features = NDArray[np.float32]  # (BATCH, dim)
+Run = Callable[[Iterable[Batch]], Iterable[Features]]
 
-def headstart(network, precision, threads, folder):
-    from bench import forward
-    from stages.backbones.catalogue import BACKBONES
-    from stages.inference import compile as inference
 
-    body = forward.body(network, folder)
-    calibration = None
-    if precision == "int8":
-        calibration = json.loads((folder / f"{network}.calibration.json").read_text())
-    size = BACKBONES[network].size
-    run = inference.compile(body, (BATCH, 3, size, size), precision, calibration=calibration)
+def headstart(network: str, precision: str, threads: int, folder: Path) -> Run:
+    from bench import prepare
+
+    run = prepare.ready(network, precision, BATCH, folder)
     return lambda batches: (run(batch).asnumpy() for batch in batches)
 
 
-def torch(network, precision, threads, folder, channels_last=False):
+def with_torch(network: str, precision: str, threads: int, folder: Path, channels_last: bool = False) -> Run:
     import torch
     from torch import nn
 
     torch.set_num_threads(threads)
     if network == "vgg16":
-        layers, channels = [], 3
+        layers: list[Any] = []
+        channels = 3
         for width, repeats in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
             for _ in range(repeats):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
                 channels = width
             layers.append(nn.MaxPool2d(2))
-        run = nn.Sequential(*layers, nn.Flatten(), nn.Linear(25088, 4096), nn.ReLU(inplace=True)).eval()
+        whole = nn.Sequential(*layers, nn.Flatten(), nn.Linear(25088, 4096), nn.ReLU(inplace=True)).eval()
+        run = whole
     else:
         from efficientnet_lite_pytorch import EfficientNet
 
         whole = EfficientNet.from_name("efficientnet-lite0").eval()
         run = lambda x: whole.extract_features(x).mean((2, 3))  # noqa: E731
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    (run if network == "vgg16" else whole).to(memory_format=layout)
+    whole.to(memory_format=layout)
 
-    def results(batches):
+    def results(batches: Iterable[Batch]) -> Iterator[Features]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             for batch in batches:
                 yield run(torch.from_numpy(batch).to(memory_format=layout)).float().numpy()
@@ -63,11 +66,7 @@ def torch(network, precision, threads, folder, channels_last=False):
     return results
 
 
-def torch_channels_last(*arguments):
-    return torch(*arguments, channels_last=True)
-
-
-def onnxruntime(network, precision, threads, folder):
+def with_onnxruntime(network: str, precision: str, threads: int, folder: Path) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -77,7 +76,7 @@ def onnxruntime(network, precision, threads, folder):
     return lambda batches: (session.run(None, {"data": batch})[0] for batch in batches)
 
 
-def openvino(network, precision, threads, folder, hint="LATENCY"):
+def with_openvino(network: str, precision: str, threads: int, folder: Path, hint: str = "LATENCY") -> Run:
     import openvino
 
     core = openvino.Core()
@@ -90,8 +89,8 @@ def openvino(network, precision, threads, folder, hint="LATENCY"):
     }
     queue = openvino.AsyncInferQueue(core.compile_model(model, "CPU", given))
 
-    def results(batches):
-        found = []
+    def results(batches: Iterable[Batch]) -> list[Features]:
+        found: list[Features] = []
         queue.set_callback(lambda request, _: found.append(request.get_output_tensor(0).data.copy()))
         for batch in batches:
             queue.start_async({0: batch})
@@ -101,35 +100,23 @@ def openvino(network, precision, threads, folder, hint="LATENCY"):
     return results
 
 
-def openvino_throughput(*arguments):
-    return openvino(*arguments, hint="THROUGHPUT")
+ENGINES: dict[str, Callable[[str, str, int, Path], Run]] = {
+    "headstart": headstart,
+    "torch": with_torch,
+    "torch_channels_last": partial(with_torch, channels_last=True),
+    "onnxruntime": with_onnxruntime,
+    "openvino": with_openvino,
+    "openvino_throughput": partial(with_openvino, hint="THROUGHPUT"),
+}
 
 
-def quantize(network, folder):
-    """Writes ``<network>.int8.onnx``: QDQ, 8 bits per channel, calibrated on the images headstart calibrates on."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        batches = iter(np.load(folder / f"{network}.calibration.npy"))
-
-        def get_next(self):
-            image = next(self.batches, None)
-            return None if image is None else {"data": image[None]}
-
-    source, target = folder / f"{network}.float32.onnx", folder / f"{network}.int8.onnx"
-    quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
-    types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-    quantize_static(str(target), str(target), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, **types)
-
-
-def pixels(network, folder):
-    """Batches without end, from memory."""
+def from_memory(network: str, folder: Path) -> Iterator[Batch]:
+    """Batches without end."""
     images = np.load(folder / f"{network}.npy")
-    yield from itertools.cycle(np.split(images, len(images) // BATCH))
+    return itertools.cycle(np.split(images, len(images) // BATCH))
 
 
-def files(network, threads, folder):
+def from_files(network: str, threads: int, folder: Path) -> Iterator[Batch]:
     """Batches without end from JPEG files, decoded while the one before is computed, as a careful script does it."""
     from PIL import Image
 
@@ -138,9 +125,9 @@ def files(network, threads, folder):
     scale = np.float32(1 / (255 * np.array(given["std"], np.float32))).reshape(3, 1, 1)
     shift = np.float32(np.array(given["mean"]) / given["std"]).reshape(3, 1, 1)
 
-    def decode(path):
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
-            image = image.convert("RGB")
+    def decode(path: Path) -> NDArray[np.float32]:
+        with Image.open(io.BytesIO(path.read_bytes())) as file:
+            image = file.convert("RGB")
             side = given["crop"] * min(image.size)
             left, top = (image.width - side) / 2, (image.height - side) / 2
             box = (left, top, left + side, top + side)
@@ -154,15 +141,13 @@ def files(network, threads, folder):
             ahead += [pool.submit(decode, path) for path in itertools.islice(paths, BATCH)]
 
 
-def main():
-    engine, network, precision, source, threads, folder = sys.argv[1:]
-    threads, folder = int(threads), Path(folder)
-    if engine == "quantize":
-        return quantize(network, folder)
-    results = globals()[engine](network, precision, threads, folder)
-    batches = pixels(network, folder) if source == "pixels" else files(network, threads, folder)
+def main() -> None:
+    engine, network, precision, source, count, place = sys.argv[1:]
+    threads, folder = int(count), Path(place)
+    results = ENGINES[engine](network, precision, threads, folder)
+    batches = from_memory(network, folder) if source == "pixels" else from_files(network, threads, folder)
 
-    def run(count):
+    def run(count: int) -> None:
         for number, features in enumerate(results(itertools.islice(batches, count))):
             if source == "files":
                 np.save(folder / f"{os.getpid()}-{number % 4}.npy", features)

@@ -5,45 +5,43 @@ are asked by turns, and what counts is the median of the rounds' ratios. Peers t
 each. Needs `.venv-peers` (`make bench` makes it).
 """
 
-import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import joblib
-import numpy as np
+from stages.inference.environment import environment
 
 from bench.engine import BATCH
-from bench.pictures import encoded, photo
+from bench.prepare import NETWORKS, PEERS, prepare
 from bench.table import Row
-from stages import export, weights
-from stages.backbones import checkpoint
-from stages.backbones import zoo as networks
 from stages.backbones.catalogue import BACKBONES
-from stages.backend.mx import mx
-from stages.dataset.decode import decode
-from stages.inference import compile as inference
-from stages.inference import pixels, quantize
+
+Contestant = tuple[str, int]  # engine, processes; the threads of each are its share of the cores
+Rate = Callable[[int], float]  # runs so many batches in each process; returns images per second
 
 CORES = joblib.cpu_count(only_physical_cores=True)
-PHOTOS = 64
 ROUNDS, SECONDS = 7, 1.0
-PEERS = Path(".venv-peers/bin/python")
 
-# (engine, processes); the threads of each are its share of the cores.
-FLOAT32 = (("torch", 1), ("torch_channels_last", 1), ("onnxruntime", 1), ("onnxruntime", CORES), ("openvino", 1),
-           ("openvino_throughput", 1))  # fmt: skip
-BFLOAT16 = (("torch_channels_last", 1), ("openvino", 1), ("openvino_throughput", 1))
-INT8 = (("onnxruntime", 1), ("onnxruntime", CORES), ("openvino", 1), ("openvino_throughput", 1))
+FLOAT32: Sequence[Contestant] = (
+    ("torch", 1),
+    ("torch_channels_last", 1),
+    ("onnxruntime", 1),
+    ("onnxruntime", CORES),
+    ("openvino", 1),
+    ("openvino_throughput", 1),
+)
+BFLOAT16: Sequence[Contestant] = (("torch_channels_last", 1), ("openvino", 1), ("openvino_throughput", 1))
+INT8: Sequence[Contestant] = (("onnxruntime", 1), ("onnxruntime", CORES), ("openvino", 1), ("openvino_throughput", 1))
 COMPARISONS = [
     (network, precision, peers)
-    for network in ("efficientnet_lite0", "vgg16")
+    for network in NETWORKS
     for precision, peers in (("float32", FLOAT32), ("bfloat16", BFLOAT16), ("int8", INT8))
 ]
 # What headstart is to reach, as a multiple of each peer's rate.
@@ -57,103 +55,77 @@ AIMS = {
 }
 
 
-def body(network, folder):
-    """The frozen body of ``network`` with the weights that :func:`prepare` left in ``folder``."""
-    whole = networks.build(network)
-    whole.load_parameters(str(folder / f"{network}.params"), ctx=mx.cpu())
-    return networks.Body(whole, "auto")
-
-
-def prepare(folder):
-    """Fills ``folder`` with all that the engines read: photos, pixels, weights, graphs, ranges for int8."""
-    (folder / "photos").mkdir()
-    files = [encoded(photo(seed, (500, 375)), "JPEG", quality=90) for seed in range(PHOTOS)]
-    for number, data in enumerate(files):
-        (folder / "photos" / f"{number:03}.jpg").write_bytes(data)
-    for name in ("efficientnet_lite0", "vgg16"):
-        backbone = BACKBONES[name]
-        decoded = [pixels.pixels(decode(data, name), backbone, "crop") for data in files]
-        np.save(folder / f"{name}.npy", pixels.normalise(np.stack(decoded), backbone))
-        np.save(folder / f"{name}.calibration.npy", pixels.normalise(quantize.images(backbone.size), backbone))
-        (folder / f"{name}.json").write_text(json.dumps(asdict(backbone)))
-        write_weights(name, folder)
-        its = body(name, folder)
-        (folder / f"{name}.calibration.json").write_text(json.dumps(inference.calibrate(its, backbone)))
-        # As any exporter would: batch norms and paddings as they are, for the engines to fold.
-        symbol, params = inference.trace(its)
-        arrays = {key: mx.nd.array(value) for key, value in params.items()}
-        export.write_onnx(symbol, arrays, backbone.size, folder / f"{name}.float32.onnx")
-        subprocess.run(
-            [PEERS, "bench/engine.py", "quantize", name, "", "", "1", folder], check=True, capture_output=True
-        )
-
-
-def write_weights(name, folder):
-    """Writes ``<name>.params`` to ``folder``: published weights where they are in a package, else random ones."""
-    network = networks.build(name)
-    if name == "vgg16":
-        # Its weights do not come as a package; the time does not depend on them.
-        mx.random.seed(0)
-        network.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0))
-        network(mx.nd.zeros((1, 3, 224, 224))).wait_to_read()
-        network.save_parameters(str(folder / f"{name}.params"))
-    else:
-        path, _ = weights.published(name)
-        tensors = checkpoint.for_network(name, checkpoint.read(path), path)
-        mx.nd.save(str(folder / f"{name}.params"), {key: mx.nd.array(value) for key, value in tensors.items()})
-
-
 @contextmanager
-def engine(name, network, precision, source, processes, folder):
-    """Starts an engine; yields a function that lets its processes run n batches each and returns images/s."""
-    python, environment = str(PEERS), dict(os.environ)
+def running(name: str, network: str, precision: str, source: str, processes: int, folder: Path) -> Iterator[Rate]:
+    """Starts an engine (see ``bench.engine``) in so many processes."""
+    python, variables = str(PEERS), dict(os.environ)
     threads = str(max(1, CORES // processes))
     if name == "headstart":
         python = sys.executable
-        environment |= inference.environment(BACKBONES[network], precision)
+        variables |= environment(BACKBONES[network], precision)
     command = [python, "bench/engine.py", name, network, precision, source, threads, str(folder)]
-    environment |= {"OMP_NUM_THREADS": threads, "PYTHONPATH": os.getcwd()}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    started = [subprocess.Popen(command, env=environment, **pipes) for _ in range(processes)]
+    variables |= {"OMP_NUM_THREADS": threads, "PYTHONPATH": os.getcwd()}
+    started = [_Process(command, variables) for _ in range(processes)]
     try:
         for process in started:
-            if process.stdout.readline() != "ready\n":
-                raise RuntimeError(f"{name} does not start: {' '.join(map(str, command))}")
+            if process.answer() != "ready\n":
+                raise RuntimeError(f"{name} does not start: {' '.join(command)}")
 
-        def rate(count):
+        def rate(count: int) -> float:
             begun = time.perf_counter()
             for process in started:
-                print(count, file=process.stdin, flush=True)
+                process.tell(str(count))
             for process in started:
-                process.stdout.readline()
+                process.answer()
             return processes * count * BATCH / (time.perf_counter() - begun)
 
         yield rate
     finally:
         for process in started:
-            process.kill()
-            process.wait()
+            process.end()
 
 
-def compare(network, precision, source, contestants, folder):
-    """Runs (engine, processes) by turns; returns the rates (images per second) by contestant, one for each round."""
+class _Process:
+    """A process that is told something by lines and answers by lines."""
+
+    def __init__(self, command: Sequence[str], variables: dict[str, str]) -> None:
+        pipe, none = subprocess.PIPE, subprocess.DEVNULL
+        self._process = subprocess.Popen(command, env=variables, stdin=pipe, stdout=pipe, stderr=none, text=True)
+
+    def tell(self, line: str) -> None:
+        print(line, file=self._process.stdin, flush=True)
+
+    def answer(self) -> str:
+        """The next line, with its end; empty when the process is over."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def compare(
+    network: str, precision: str, source: str, contestants: Sequence[Contestant], folder: Path
+) -> dict[Contestant, list[float]]:
+    """Runs the contestants by turns; returns the rates (images per second) of each, one for each round."""
     with ExitStack() as stack:
         rates = {
-            each: stack.enter_context(engine(each[0], network, precision, source, each[1], folder))
+            each: stack.enter_context(running(each[0], network, precision, source, each[1], folder))
             for each in contestants
         }
         # A round of each takes about as long, and at least one batch.
         counts = {each: max(1, round(SECONDS * rate(1) / BATCH / each[1])) for each, rate in rates.items()}
-        found = {each: [] for each in contestants}
+        found: dict[Contestant, list[float]] = {each: [] for each in contestants}
         for _ in range(ROUNDS if network != "vgg16" else 3):
             for each, rate in rates.items():
                 found[each].append(rate(counts[each]))
     return found
 
 
-def rows(folder, source="pixels"):
+def rows(folder: Path, source: str = "pixels") -> Iterator[Row]:
     """Yields the rows of the table: headstart against every peer, and bfloat16 and int8 against float32."""
-    own = {}
+    own: dict[tuple[str, str], float] = {}
     for network, precision, peers in COMPARISONS:
         if source == "files" and precision != "float32":
             continue
@@ -172,7 +144,7 @@ def rows(folder, source="pixels"):
             yield Row(f"{network} {precision} / its own float32", *pair, "images/s", pair[0] / pair[1], aim)
 
 
-def main():
+def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
         for row in rows(Path(folder)):

@@ -8,15 +8,18 @@ import contextlib
 import io
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
+from bench.project import set_params
 from bench.table import Row
 from stages import evaluate, featurize, images, split, train, weights
-from stages.common import files, layout, params
+from stages.classifier.scores import TestMetrics
+from stages.common import layout, params
 from stages.features.store import VARIABLE
 
 PICTURES = ("astronaut", "brick", "camera", "cat", "coffee", "coins", "grass", "gravel", "hubble_deep_field",
@@ -27,7 +30,7 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 COST = 0.005
 
 
-def write_patches(folder):
+def write_patches(folder: Path) -> None:
     """Writes ``<folder>/<picture>/<n>.png``, at most ``PATCHES`` of each of the pictures that are installed."""
     import skimage.data
 
@@ -41,37 +44,35 @@ def write_patches(folder):
         places = [
             (x, y) for x in range(0, picture.width - SIDE + 1, SIDE) for y in range(0, picture.height - SIDE + 1, SIDE)
         ]
-        (Path(folder) / name).mkdir()
-        for number, place in enumerate(random.permutation(places)[:PATCHES].tolist()):
-            patch = picture.crop((*place, place[0] + SIDE, place[1] + SIDE))
-            patch.save(Path(folder) / name / f"{number:02}.png")
+        (folder / name).mkdir()
+        for number, (x, y) in enumerate(random.permutation(places)[:PATCHES].tolist()):
+            picture.crop((x, y, x + SIDE, y + SIDE)).save(folder / name / f"{number:02}.png")
 
 
-def accuracies(dataset):
-    """{precision: top-1 on the test images}; dataset: that section of the params."""
-    given, before, found = yaml.safe_load(Path(params.FILE).read_text()), Path.cwd(), {}
-    given["dataset"].update(dataset)
+def accuracies(dataset: dict[str, Any]) -> dict[str, float]:
+    """{precision: top-1 on the test images}; dataset: changes to that section of the params."""
+    before = Path.cwd()
+    found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         os.environ[VARIABLE] = "off"
         try:
             for precision in PRECISIONS:
-                given["featurize"]["precision"] = precision
-                Path(params.FILE).write_text(yaml.safe_dump(given))
-                stages = (images, split) if not found else ()
-                for stage in (*stages, weights, featurize, train, evaluate):
+                set_params(Path(params.FILE), dataset=dataset, featurize={"precision": precision})
+                stages = () if found else (images, split, weights)
+                for stage in (*stages, featurize, train, evaluate):
                     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                         stage.main()
-                found[precision] = files.read_json(layout.METRICS / "test.json")["top1"]
+                found[precision] = TestMetrics.load(layout.METRICS / "test.json").top1
         finally:
             os.chdir(before)
     return found
 
 
-def rows():
+def rows() -> Iterator[Row]:
     """Yields the rows of the table."""
     with tempfile.TemporaryDirectory() as patches:
-        write_patches(patches)
+        write_patches(Path(patches))
         for name, dataset in (("digits", {"name": "digits"}), ("patches", {"name": "folder", "path": patches})):
             found = accuracies(dataset)
             exact = found["float32"]
@@ -81,7 +82,7 @@ def rows():
                 yield Row(what, found[precision], exact, "top-1", found[precision] / exact, aim)
 
 
-def main():
+def main() -> None:
     for row in rows():
         print(row)
 

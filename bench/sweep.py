@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.project import clone
+from bench.project import Project, clone
 from stages.common.progress import progress
 
 RATES = ["0.1", "0.03", "0.02", "0.003", "0.001"]
 EXPERIMENTS = "refs/exps/??/*/*"
 
 
-def save_images(folder, images, classes):
+def save_images(folder: Path, images: int, classes: int) -> None:
     """Writes ``<folder>/<class>/<n>.png``, 8×8 pixels: noise around a pattern of the class's."""
     rng = np.random.default_rng(0)
     patterns = rng.uniform(50, 200, (classes, 8, 8, 3))
@@ -33,18 +33,18 @@ def save_images(folder, images, classes):
         Image.fromarray(pixels).save(place)
 
 
-def in_the_workspace(project):
+def in_the_workspace(project: Project) -> None:
     for rate in RATES:
         project.run("dvc", "exp", "run", "-S", f"train.lr={rate}")
 
 
-def by_the_queue(project):
+def by_the_queue(project: Project) -> None:
     # With another seed, or DVC's run cache would have the heads.
     project.run("dvc", "exp", "run", "--queue", "-S", f"train.lr={','.join(RATES)}", "-S", "train.seed=1")
     project.run_queue(jobs=2)
 
 
-def experiments(project):
+def experiments(project: Project) -> list[str]:
     """The commits of the experiments that are done."""
     return project.run("git", "for-each-ref", "--format=%(objectname)", EXPERIMENTS).split()
 
@@ -52,7 +52,7 @@ def experiments(project):
 SWEEPS = {1: in_the_workspace, 2: by_the_queue}
 
 
-def measure(project, jobs):
+def measure(project: Project, jobs: int) -> None:
     """Sweeps with ``jobs`` at a time and prints what it took."""
     first = project.metrics("featurize")
     begun = time.perf_counter()
@@ -75,7 +75,7 @@ def measure(project, jobs):
     project.run("dvc", "checkout", "-q")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.sweep", description=__doc__.split(":")[0])
     parser.add_argument("images", type=int, nargs="?", default=5_000)
     parser.add_argument("classes", type=int, nargs="?", default=50)

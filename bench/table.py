@@ -1,5 +1,7 @@
 """The rows of the benchmark's table, printed, as Markdown, and as a plot."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 # Memory may grow by the features; this leaves room for an image's path and digest, and for the allocator's moods.
@@ -16,12 +18,12 @@ class Row(NamedTuple):
     ratio: float
     aim: Optional[float] = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         met = "" if self.aim is None else f"  aim {self.aim:g}{'' if self.ratio >= self.aim else '  NOT MET'}"
         return f"{self.what:62} {self.ours:9.4g} {self.theirs:9.4g} {self.unit:9} {self.ratio:7.3f}{met}"
 
 
-def memory_row(who, counts, peaks, dim):
+def memory_row(who: str, counts: tuple[int, int], peaks: tuple[float, float], dim: int) -> Row:
     """The row on the peak memory (MB) of ``who`` with few and with many images.
 
     counts, peaks: (with few, with many). dim: how many float16 numbers of every image ``who`` holds.
@@ -32,7 +34,7 @@ def memory_row(who, counts, peaks, dim):
     return Row(what, high, allowed, "MB", allowed / high, MEMORY_AIM)
 
 
-def markdown(rows):
+def markdown(rows: Sequence[Row]) -> str:
     """The table in Markdown."""
     lines = ["| | headstart | other | | ratio | aim |", "|---|---:|---:|---|---:|---:|"]
     for row in rows:
@@ -41,7 +43,7 @@ def markdown(rows):
     return "\n".join(lines) + "\n"
 
 
-def plot(rows, path):
+def plot(rows: Sequence[Row], path: Path) -> None:
     """Draws the ratios as bars, the aims as ticks, into a PNG file."""
     import matplotlib
 

@@ -14,17 +14,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from bench.reuse import DIM, workspace
+from bench.prepare import save_weights
 from bench.table import Row, memory_row
+from bench.workspace import DIM, workspace
 from stages import train
+from stages.backbones import parameters, zoo
 from stages.backend.mx import mx
 from stages.classifier import head
+from stages.classifier.fit import fit
+from stages.classifier.head import Features, Head
+from stages.classifier.scores import Labels
 from stages.common import params
-from stages.common.files import write_json
 from stages.common.layout import FEATURES
 from stages.dataset import lists
 from stages.features import records
@@ -35,50 +41,67 @@ AIM, SAME_LOSS = 8.0, 1e-4
 FEW, MANY = 4096, 40960
 
 
-def article(network, features, labels, settings):
-    """Trains the last layer on the convolutions' output; returns mean loss and seconds of each epoch."""
+class Epochs(NamedTuple):
+    """The mean loss and the seconds of each epoch."""
+
+    losses: list[float]
+    seconds: list[float]
+
+
+def article(head: Head, features: Features, labels: Labels, settings: params.Train) -> Epochs:
+    """Trains the last layer on the convolutions' output."""
     mx.random.seed(settings.seed)
     shuffle = np.random.default_rng(settings.seed)
-    network.trained[-1].initialize(mx.init.Xavier(), force_reinit=True)
-    network.logits(features[:1])
+    head.trained[-1].initialize(mx.init.Xavier(), force_reinit=True)
+    head.logits(features[:1])
     optimizer = mx.optimizer.create(settings.optimizer, learning_rate=settings.lr)
-    trainer = mx.gluon.Trainer(network.trained.collect_params(), optimizer)
+    trainer = mx.gluon.Trainer(head.trained.collect_params(), optimizer)
     cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     images = mx.gluon.data.ArrayDataset(features, labels.astype(np.float32))
-    losses, seconds = [], []
+    found = Epochs([], [])
     for _ in range(settings.epochs):
         begun = time.perf_counter()
         order = shuffle.permutation(len(labels)).tolist()
         total = 0.0
         for x, y in mx.gluon.data.DataLoader(images, batch_size=settings.batch_size, sampler=order):
             with mx.autograd.record():
-                loss = cross_entropy(network.trained(network.frozen(x)), y)
+                loss = cross_entropy(head.trained(head.frozen(x)), y)
             loss.backward()
             trainer.step(len(y))
             total += loss.sum().asscalar()
-        losses.append(total / len(labels))
-        seconds.append(time.perf_counter() - begun)
-    return losses, seconds
+        found.losses.append(total / len(labels))
+        found.seconds.append(time.perf_counter() - begun)
+    return found
 
 
-def headstart(network, features, labels, settings):
-    """The same for ``stages.train`` on what fc6 makes of it."""
-    losses = []
-    keep = {"train/loss": losses.append}
-    few = features[:32], labels[:32]
-    _, seconds = train.fit(
-        network, (features, labels), few, settings, lambda name, value: keep.get(name, id)(value), lambda: None
-    )
-    return losses, seconds
+class Losses:
+    """Where :func:`fit` draws its curves: keeps the loss of each epoch."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def log_metric(self, name: str, val: float) -> None:
+        if name == "train/loss":
+            self.values.append(val)
+
+    def next_step(self) -> None:
+        pass
 
 
-def peak(count):
+def headstart(head: Head, features: Features, labels: Labels, settings: params.Train) -> Epochs:
+    """Trains the last layer on what fc6 makes of the convolutions' output, as the stage does it."""
+    losses = Losses()
+    fitted = fit(head, (features, labels), (features[:32], labels[:32]), settings, losses)
+    return Epochs(losses.values, fitted.seconds)
+
+
+def peak(count: int) -> float:
     """Peak memory (MB) of training on ``count`` images, in a process of its own."""
     command = [sys.executable, "-m", "bench.training", str(count)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
-def train_alone(count):
+def train_alone(count: int) -> None:
     """What :func:`peak` runs: prints the peak memory of a process that trains on what another has written."""
     with workspace([]):
         random = np.random.default_rng(0)
@@ -87,8 +110,18 @@ def train_alone(count):
             rows = [lists.Row(i, i % CLASSES, "") for i in range(images)]
             values = (random.standard_normal(DIM).astype("<f2") for _ in rows)
             records.write(subset, ((row, bytes(32), value) for row, value in zip(rows, values)))
-        about = {"backbone": "efficientnet_lite0", "cut": "auto", "resize": "crop", "precision": "float32", "dim": DIM}
-        write_json(records.ABOUT, {**about, "dtype": "float16", "classes": list(map(str, range(CLASSES)))})
+        records.FeaturesInfo(
+            backbone="efficientnet_lite0",
+            cut="pool",
+            resize="crop",
+            precision="float32",
+            weights=parameters.read_info().sha256,
+            calibration="",
+            dim=DIM,
+            dtype="float16",
+            fingerprint="",
+            classes=list(map(str, range(CLASSES))),
+        ).save(records.ABOUT)
         if os.fork() == 0:
             with contextlib.redirect_stdout(io.StringIO()):
                 train.main()
@@ -97,39 +130,37 @@ def train_alone(count):
         os.wait()
 
 
-def rows(folder):
-    """Yields the rows of the table; ``folder`` holds ``vgg16.params`` (see ``forward.prepare``)."""
-    yield memory_row("train", (FEW, MANY), map(peak, (FEW, MANY)), DIM)
+def rows(folder: Path) -> Iterator[Row]:
+    """Yields the rows of the table; ``folder`` is from ``prepare``."""
+    yield memory_row("train", (FEW, MANY), (peak(FEW), peak(MANY)), DIM)
     settings = params.load().train.model_copy(
         update={"optimizer": "adam", "lr": 0.001, "batch_size": 32, "dropout": 0.0, "epochs": EPOCHS}
     )
-    with workspace([], "vgg16", Path(folder, "vgg16.params").resolve()):
-        random = np.random.default_rng(0)
-        labels = random.integers(0, CLASSES, IMAGES)
-        # As ReLU and pooling leave it: about half of it zero.
-        maps = random.standard_normal((IMAGES, 25088), np.float32).clip(0)
-        heads = {cut: head.build("vgg16", cut, CLASSES, 0.0, "last", [mx.cpu()]) for cut in ("conv", "fc6")}
-        dense = heads["conv"].frozen[0]
-        fc6 = np.concatenate([dense(mx.nd.array(part)).asnumpy() for part in np.array_split(maps, 8)])
-        slow, slow_seconds = article(heads["conv"], maps, labels, settings)
-        fast, fast_seconds = headstart(heads["fc6"], fc6, labels, settings)
-    if not np.allclose(slow, fast, atol=SAME_LOSS, rtol=0):
-        raise AssertionError(f"the losses differ: {slow} and {fast}")
+    random = np.random.default_rng(0)
+    labels = random.integers(0, CLASSES, IMAGES)
+    # As ReLU and pooling leave it: about half of it zero.
+    maps = random.standard_normal((IMAGES, 25088), np.float32).clip(0)
+    place = folder / "vgg16"
+    network = zoo.load("vgg16", place, sha256=parameters.read_info(place).sha256)
+    early, late = (head.build(network, cut, CLASSES, 0.0, "last", [mx.cpu()]) for cut in ("conv", "fc6"))
+    dense = early.frozen[0]
+    fc6 = np.concatenate([dense(mx.nd.array(part)).asnumpy() for part in np.array_split(maps, 8)])
+    slow, fast = article(early, maps, labels, settings), headstart(late, fc6, labels, settings)
+    if not np.allclose(slow.losses, fast.losses, atol=SAME_LOSS, rtol=0):
+        raise AssertionError(f"the losses differ: {slow.losses} and {fast.losses}")
     # The first epoch also compiles.
-    ours, theirs = (IMAGES / statistics.median(seconds[1:]) for seconds in (fast_seconds, slow_seconds))
+    ours, theirs = (IMAGES / statistics.median(found.seconds[1:]) for found in (fast, slow))
     yield Row(
         f"training epoch, VGG16, {IMAGES:,} images / the article's way", ours, theirs, "images/s", ours / theirs, AIM
     )
 
 
-def main():
+def main() -> None:
     if len(sys.argv) > 1:
         return train_alone(int(sys.argv[1]))
-    from bench import forward
-
     with tempfile.TemporaryDirectory() as folder:
-        forward.write_weights("vgg16", Path(folder))
-        for row in rows(folder):
+        save_weights("vgg16", Path(folder))
+        for row in rows(Path(folder)):
             print(row)
 
 

@@ -7,23 +7,23 @@ count. The forward pass alone is that of ``bench.forward``, asked by turns with 
 
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
-import yaml
 
-from bench import forward
+from bench.engine import BATCH
+from bench.forward import CORES, running
 from bench.pictures import encoded, photo
-from bench.reuse import DIM, run, workspace
+from bench.prepare import prepare
 from bench.table import Row, memory_row
-from stages.common import params
-from stages.features.store import VARIABLE
+from bench.workspace import DIM, run_featurize, workspace
 
 ROUNDS = 3
 # Images of the shorter and of the longer run.
@@ -33,32 +33,37 @@ AIMS = {"efficientnet_lite0": 0.80, "vgg16": 0.95}
 FEW, MANY, SMALL = 320, 3200, (64, 48)
 
 
-def measured(name, count, folder, **runtime):
-    """Featurizes ``count`` files of the folder (no cache) in a process of its own; returns what it prints as JSON."""
+class Measured(NamedTuple):
+    """Seconds of featurize, and the peak memory (MB) of the driver and of its largest child."""
+
+    seconds: float
+    driver: float
+    worker: float
+
+
+def measured(name: str, count: int, folder: Path, **runtime: object) -> Measured:
+    """Featurizes ``count`` files of the folder (no cache) in a process of its own; runtime: changes to that section."""
     command = [sys.executable, "-m", "bench.workers", name, str(count), str(folder), json.dumps(runtime)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return Measured(*json.loads(printed.splitlines()[-1]))
 
 
-def featurize_alone(name, count, folder, runtime):
-    """What :func:`measured` runs: prints seconds and peak memory (MB) of the driver and of its largest child."""
-    os.environ[VARIABLE] = "off"
-    photos = [path.read_bytes() for path in sorted((Path(folder) / "photos").iterdir())]
+def featurize_alone(name: str, count: int, folder: Path, runtime: dict[str, object]) -> Measured:
+    """What :func:`measured` runs."""
+    photos = [path.read_bytes() for path in sorted((folder / "photos").iterdir())]
     # The same photo twice would go through the network once; a byte behind its end makes it another.
     files = (photos[i % len(photos)] + i.to_bytes(4, "big") for i in range(count))
-    with workspace(files, name, Path(folder, f"{name}.params").resolve()):
-        given = yaml.safe_load(Path(params.FILE).read_text())
-        given["runtime"].update(runtime)
-        Path(params.FILE).write_text(yaml.safe_dump(given))
+    with workspace(files, folder / name, runtime=runtime):
         done, peaks = threading.Event(), {"driver": 0.0, "worker": 0.0}
         watching = threading.Thread(target=watch, args=(done, peaks))
         watching.start()
-        seconds = run("off")["seconds"]
+        seconds = run_featurize("off").seconds
         done.set()
         watching.join()
-    print(json.dumps({"seconds": seconds, **peaks}))
+    return Measured(seconds, **peaks)
 
 
-def watch(done, peaks):
+def watch(done: threading.Event, peaks: dict[str, float]) -> None:
     """Keeps the greatest memory (MB) of this process and of any of its children in ``peaks`` until ``done`` is set."""
     driver = psutil.Process()
     while not done.wait(0.2):
@@ -68,42 +73,49 @@ def watch(done, peaks):
                 peaks["worker"] = max(peaks["worker"], child.memory_info().rss / 1e6)
 
 
-def rate(name, folder, **runtime):
+def rate(name: str, folder: Path, **runtime: object) -> float:
+    """Images per second."""
     short, long = RUNS[name]
-    seconds = [measured(name, count, folder, **runtime)["seconds"] for count in (short, long)]
+    seconds = [measured(name, count, folder, **runtime).seconds for count in (short, long)]
     return (long - short) / (seconds[1] - seconds[0])
 
 
-def rows(folder):
-    """Yields the rows of the table; ``folder`` is from ``forward.prepare``."""
+def rows(folder: Path) -> Iterator[Row]:
+    """Yields the rows of the table; ``folder`` is from ``prepare``."""
     for name, aim in AIMS.items():
         pairs = []
-        with forward.engine("headstart", name, "float32", "pixels", forward.CORES, folder) as alone:
+        with running("headstart", name, "float32", "pixels", CORES, folder) as alone:
             for _ in range(ROUNDS):
-                pairs.append((rate(name, folder), alone(RUNS[name][1] // forward.BATCH // forward.CORES)))
-        ratio = statistics.median(a / b for a, b in pairs)
-        medians = map(statistics.median, zip(*pairs))
-        yield Row(f"{name} float32, JPEG to features / forward alone", *medians, "images/s", ratio, aim)
+                pairs.append((rate(name, folder), alone(RUNS[name][1] // BATCH // CORES)))
+        ratio = statistics.median(whole / forward for whole, forward in pairs)
+        whole, forward = map(statistics.median, zip(*pairs))
+        yield Row(f"{name} float32, JPEG to features / forward alone", whole, forward, "images/s", ratio, aim)
     one = None
     for workers in (1, 2, 3):
         found = statistics.median(rate("efficientnet_lite0", folder, workers=workers) for _ in range(ROUNDS))
         one = one or found
         yield Row(f"efficientnet_lite0 float32, {workers} workers / 1 worker", found, one, "images/s", found / one)
+    yield from memory(folder)
+
+
+def memory(folder: Path) -> Iterator[Row]:
+    """The rows on memory."""
     with tempfile.TemporaryDirectory() as small:
         (Path(small) / "photos").mkdir()
         (Path(small) / "photos/0.jpg").write_bytes(encoded(photo(0, SMALL), "JPEG"))
-        (Path(small) / "efficientnet_lite0.params").symlink_to(folder / "efficientnet_lite0.params")
-        few, many = (measured("efficientnet_lite0", count, small, workers=1) for count in (FEW, MANY))
-    for who, dim in {"driver": DIM, "worker": 0}.items():
-        yield memory_row(f"the {who}", (FEW, MANY), (few[who], many[who]), dim)
+        (Path(small) / "efficientnet_lite0").symlink_to(folder / "efficientnet_lite0")
+        few, many = (measured("efficientnet_lite0", count, Path(small), workers=1) for count in (FEW, MANY))
+    yield memory_row("the driver", (FEW, MANY), (few.driver, many.driver), DIM)
+    yield memory_row("the worker", (FEW, MANY), (few.worker, many.worker), 0)
 
 
-def main():
+def main() -> None:
     if len(sys.argv) > 1:
-        name, count, folder, runtime = sys.argv[1:]
-        return featurize_alone(name, int(count), folder, json.loads(runtime))
+        name, count, place, runtime = sys.argv[1:]
+        print(json.dumps(featurize_alone(name, int(count), Path(place), json.loads(runtime))))
+        return
     with tempfile.TemporaryDirectory() as folder:
-        forward.prepare(Path(folder))
+        prepare(Path(folder))
         for row in rows(Path(folder)):
             print(row)
 

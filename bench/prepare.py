@@ -1,0 +1,97 @@
+"""What the engines that are compared read: photos, pixels, weights, graphs, calibrations."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.pictures import encoded, photo
+from stages.backbones import matching, parameters, published, zoo
+from stages.backbones.catalogue import BACKBONES
+from stages.backbones.files.read import read
+from stages.backend.mx import mx
+from stages.common.files import sha256
+from stages.dataset.decode import decode
+from stages.exports import onnx
+from stages.exports.graph import Graph
+from stages.inference import calibrate, compile, pictures, pixels
+from stages.inference.graph import trace
+
+NETWORKS = ("efficientnet_lite0", "vgg16")
+PHOTOS = 64
+PEERS = Path(".venv-peers/bin/python")
+
+
+def prepare(folder: Path) -> None:
+    """Fills ``folder`` with all that ``bench.engine`` reads, for every one of ``NETWORKS``. Needs ``PEERS``."""
+    files = save_photos(folder)
+    for name in NETWORKS:
+        save_network(name, files, folder)
+        subprocess.run([PEERS, "bench/quantize.py", name, folder], check=True, capture_output=True)
+
+
+def save_photos(folder: Path) -> list[bytes]:
+    """Writes ``<folder>/photos/<n>.jpg``; returns their bytes."""
+    (folder / "photos").mkdir()
+    files = [encoded(photo(seed, (500, 375)), "JPEG", quality=90) for seed in range(PHOTOS)]
+    for number, data in enumerate(files):
+        (folder / "photos" / f"{number:03}.jpg").write_bytes(data)
+    return files
+
+
+def save_network(name: str, files: list[bytes], folder: Path) -> None:
+    """Writes what the engines need to run ``name`` in float32 on the photos ``files``, and to make an int8 model."""
+    backbone = BACKBONES[name]
+    decoded = [pixels.pixels(decode(data, name), backbone, "crop") for data in files]
+    np.save(folder / f"{name}.npy", pixels.normalise(np.stack(decoded), backbone))
+    np.save(folder / f"{name}.calibration.npy", pixels.normalise(pictures.images(backbone.size), backbone))
+    (folder / f"{name}.json").write_text(json.dumps(asdict(backbone)))
+    save_weights(name, folder)
+    its = body(name, folder)
+    (folder / f"{name}.calibration.json").write_text(calibrate.measure(its, backbone).to_json())
+    # As any exporter would: batch norms and paddings as they are, for the engines to fold.
+    symbol, values = trace(its)
+    arrays = {key: mx.nd.array(value) for key, value in values.items()}
+    onnx.write(Graph(symbol, arrays), backbone.size, folder / f"{name}.float32.onnx")
+
+
+def save_weights(name: str, folder: Path) -> Path:
+    """Writes ``<folder>/<name>``, which may stand for ``data/weights``; returns it.
+
+    The weights are the published ones where they are in a package, else random.
+    """
+    place = folder / name
+    place.mkdir()
+    if name == "vgg16":
+        # Its weights do not come as a package; the time does not depend on them.
+        network = zoo.build(name)
+        mx.random.seed(0)
+        network.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0))
+        network(mx.nd.zeros((1, 3, 224, 224))).wait_to_read()
+        tensors = {key: parameter.data().asnumpy() for key, parameter in zoo.named_parameters(network).items()}
+        parameters.save(place, tensors, name, "random", "")
+    else:
+        path, source = published.find(BACKBONES[name])
+        parameters.save(place, matching.for_network(name, read(path), path), name, source, sha256(path))
+    return place
+
+
+def body(name: str, folder: Path) -> zoo.Layer:
+    """The frozen body of ``name`` with the weights that :func:`save_weights` left in ``folder``."""
+    backbone, place = BACKBONES[name], folder / name
+    network = zoo.load(name, place, sha256=parameters.read_info(place).sha256)
+    return zoo.body(network, backbone.cuts[0])
+
+
+def ready(name: str, precision: str, batch: int, folder: Path) -> Callable[[NDArray[np.float32]], Any]:
+    """The compiled body of ``name`` for batches of so many images, as ``inference.compile`` returns it."""
+    calibration = None
+    if precision == "int8":
+        calibration = calibrate.Calibration.from_json((folder / f"{name}.calibration.json").read_text())
+    size = BACKBONES[name].size
+    return compile.compiled(body(name, folder), (batch, 3, size, size), precision, calibration=calibration)

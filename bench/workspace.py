@@ -1,0 +1,66 @@
+"""A folder to work in, in this process, with params, weights and images of one's own."""
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+from bench.project import set_params
+from stages import featurize, weights
+from stages.common import layout, params
+from stages.dataset import classes, lists
+from stages.features.records import FeaturizeMetrics
+from stages.features.store import VARIABLE
+
+# Of the features of EfficientNet-Lite0.
+DIM = 1280
+
+
+@contextlib.contextmanager
+def workspace(
+    images: Iterable[bytes], weights_folder: Optional[Path] = None, **settings: dict[str, Any]
+) -> Iterator[Path]:
+    """The current folder becomes one where featurize can run, with ``images`` (files' bytes), all of one class.
+
+    weights_folder: stands for data/weights (see ``prepare.save_weights``); without it, the weights that params.yaml
+    names are put there. settings: what is changed in params.yaml, by section.
+    """
+    before = Path.cwd()
+    place = None if weights_folder is None else weights_folder.resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            set_params(Path(params.FILE), **settings)
+            if place is None:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    weights.main()
+            else:
+                layout.WEIGHTS.parent.mkdir()
+                layout.WEIGHTS.symlink_to(place)
+            _save(images)
+            yield Path(folder)
+        finally:
+            os.chdir(before)
+
+
+def _save(images: Iterable[bytes]) -> None:
+    (layout.IMAGES / "class").mkdir(parents=True)
+    rows = []
+    for number, data in enumerate(images):
+        rows.append(lists.Row(number, 0, f"class/{number:05}"))
+        (layout.IMAGES / rows[-1].path).write_bytes(data)
+    layout.SPLIT.mkdir()
+    for subset in layout.SUBSETS:
+        lists.write(layout.SPLIT / f"{subset}.lst", rows if subset == "train" else [])
+    classes.write(["class"])
+
+
+def run_featurize(cache: str) -> FeaturizeMetrics:
+    """Runs the stage with ``$HEADSTART_CACHE`` set to ``cache``; returns its metrics."""
+    os.environ[VARIABLE] = cache
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        featurize.main()
+    return FeaturizeMetrics.load(layout.METRICS / "featurize.json")
