@@ -11,7 +11,7 @@ other exception as a RuntimeError with its traceback.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
@@ -44,4 +44,4 @@ class Work(Generic[Chunk, Result]):
 class Engine(Protocol):
     """Does some work; whoever wants no more of it closes the generator, and the workers end."""
 
-    def __call__(self, work: Work[Any, Any]) -> Iterator[tuple[Worker, Any, Any]]: ...
+    def __call__(self, work: Work[Chunk, Result]) -> Iterator[tuple[Worker, Chunk, Result]]: ...

@@ -5,12 +5,12 @@ import pickle
 import sys
 import time
 from collections.abc import Collection
-from typing import Any, Literal, Union
+from typing import Any, Generic, Literal, Union
 
 from stages.common.errors import InputError
 from stages.engines.actor import Actor
 from stages.engines.cluster import line, share
-from stages.engines.contract import Work, Worker
+from stages.engines.contract import Chunk, Work, Worker
 from stages.engines.tasks import Task
 
 Workers = Union[int, Literal["auto"]]
@@ -28,22 +28,22 @@ PATIENCE = 15
 STILLBORN = 3
 
 
-class Member:
+class Member(Generic[Chunk]):
     """The driver's view of an actor: the tasks it holds by the reference to their result, and its node."""
 
     def __init__(self, actor: Any, worker: Worker) -> None:
         self.actor, self.worker = actor, worker
-        self.awaited: dict[Any, Task] = {}
+        self.awaited: dict[Any, Task[Chunk]] = {}
 
     @property
-    def tasks(self) -> Collection[Task]:
+    def tasks(self) -> Collection[Task[Chunk]]:
         return self.awaited.values()
 
 
-class Crew:
+class Crew(Generic[Chunk]):
     """The actors: those that wait for a place on the cluster, and those that have one."""
 
-    def __init__(self, ray: Any, work: Work[Any, Any], kind: str, workers: Workers) -> None:
+    def __init__(self, ray: Any, work: Work[Chunk, Any], kind: str, workers: Workers) -> None:
         self.ray = ray
         self.device, self.needs = share(ray, kind)
         self.limit = work.count if workers == "auto" else min(work.count, workers)
@@ -56,10 +56,10 @@ class Crew:
         # goes wrong in unpickling is an exception like any other in a worker: no MXNet there, say.
         self.setup = [ray.put(ray.cloudpickle.dumps(work.setup))]
         self.asked: dict[Any, Any] = {}
-        self.placed: list[Member] = []
+        self.placed: list[Member[Chunk]] = []
         # By reference: whose result it is, and whose sign of life.
-        self.busy: dict[Any, Member] = {}
-        self.silent: dict[Any, Member] = {}
+        self.busy: dict[Any, Member[Chunk]] = {}
+        self.silent: dict[Any, Member[Chunk]] = {}
         self.looked, self.stillborn = -math.inf, 0
         self.begun, self.warned = time.monotonic(), False
 
@@ -107,15 +107,15 @@ class Crew:
         self.stillborn = 0
         self.placed.append(Member(actor, worker))
 
-    def give(self, member: Member, task: Task) -> None:
+    def give(self, member: Member[Chunk], task: Task[Chunk]) -> None:
         reference = member.actor.do.remote(pickle.dumps(task.chunk, pickle.HIGHEST_PROTOCOL))
         member.awaited[reference] = task
         self.busy[reference] = member
 
-    def done(self, reference: Any) -> Task:
+    def done(self, reference: Any) -> Task[Chunk]:
         return self.busy.pop(reference).awaited.pop(reference)
 
-    def question(self, member: Member) -> None:
+    def question(self, member: Member[Chunk]) -> None:
         """For a worker that cannot be reached: asks it something, and Ray answers for it once its fate is known.
 
         Ray learns that a process died within a second, that a whole node did within ten or twenty.
@@ -123,19 +123,19 @@ class Crew:
         self._set_aside(member)
         self.silent[member.actor.place.remote()] = member
 
-    def dismiss(self, member: Member) -> list[Task]:
+    def dismiss(self, member: Member[Chunk]) -> list[Task[Chunk]]:
         """Takes a dead worker from the crew; returns the tasks it held."""
         self._set_aside(member)
         return list(member.tasks)
 
-    def welcome(self, member: Member) -> list[Task]:
+    def welcome(self, member: Member[Chunk]) -> list[Task[Chunk]]:
         """Takes a worker that was silent back; returns the tasks it held, whose results were lost on the way."""
         tasks = list(member.tasks)
         member.awaited.clear()
         self.placed.append(member)
         return tasks
 
-    def _set_aside(self, member: Member) -> None:
+    def _set_aside(self, member: Member[Chunk]) -> None:
         if member in self.placed:
             self.placed.remove(member)
             for reference in member.awaited:

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Optional
+from typing import Any, Generic, Optional
 
 import joblib
 
 from stages.common.errors import InputError
-from stages.engines.contract import Engine, Setup, Work, Worker
+from stages.engines.contract import Chunk, Engine, Result, Setup, Work, Worker
 from stages.engines.tasks import Task, Tasks
 
 # Chunks a worker holds at a time: one to compute, one to decode.
@@ -27,7 +27,7 @@ IN_FLIGHT = 2
 def engine(devices: Sequence[str]) -> Engine:
     """An engine with one worker process for each of ``devices``; each gets its share of the cores as threads."""
 
-    def run(work: Work[Any, Any]) -> Iterator[tuple[Worker, Any, Any]]:
+    def run(work: Work[Chunk, Result]) -> Iterator[tuple[Worker, Chunk, Result]]:
         tasks = Tasks(work.chunks, work.describe)
         threads = max(1, joblib.cpu_count() // len(devices))
         processes = [_Process(work, device, threads) for device in devices]
@@ -35,7 +35,9 @@ def engine(devices: Sequence[str]) -> Engine:
             while True:
                 for process, task in tasks.deal(processes, IN_FLIGHT):
                     process.give(task)
-                busy: dict[Any, _Process] = {process.connection: process for process in processes if process.tasks}
+                busy: dict[Any, _Process[Chunk, Result]] = {
+                    process.connection: process for process in processes if process.tasks
+                }
                 if not busy:
                     return
                 for connection in wait(list(busy)):
@@ -47,17 +49,17 @@ def engine(devices: Sequence[str]) -> Engine:
     return run
 
 
-class _Process:
+class _Process(Generic[Chunk, Result]):
     """The process of one device, started when it is first given something, and the tasks it holds."""
 
-    def __init__(self, work: Work[Any, Any], device: str, threads: int) -> None:
+    def __init__(self, work: Work[Chunk, Result], device: str, threads: int) -> None:
         self.work, self.device, self.threads = work, device, threads
         self.worker = Worker(platform.node(), device)
-        self.tasks: deque[Task] = deque()
+        self.tasks: deque[Task[Chunk]] = deque()
         self.process: Optional[SpawnProcess] = None
         self.connection: Optional[Connection[Any, Any]] = None
 
-    def give(self, task: Task) -> None:
+    def give(self, task: Task[Chunk]) -> None:
         if self.connection is None:
             self.connection = self._start()
         self.tasks.append(task)
@@ -87,7 +89,7 @@ class _Process:
         return code
 
 
-def _answers(process: _Process, tasks: Tasks) -> Iterator[tuple[Worker, Any, Any]]:
+def _answers(process: _Process[Chunk, Result], tasks: Tasks[Chunk]) -> Iterator[tuple[Worker, Chunk, Result]]:
     """The result that ``process`` has sent; or its tasks are to be done again, if it has died."""
     assert process.connection is not None
     try:
@@ -117,9 +119,9 @@ def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _serve(connection: "Connection[Any, Any]", setup: Setup[Any, Any], device: str, threads: int) -> None:
+def _serve(connection: "Connection[Any, Any]", setup: Setup[Chunk, Result], device: str, threads: int) -> None:
     """A worker's life: sets up, then answers each chunk with (None, result) or (exception, None)."""
-    chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    chunks: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
     # The pipe is always drained, so the driver never waits to hand a chunk over.
     threading.Thread(target=_receive, args=(connection, chunks), daemon=True).start()
     try:
@@ -139,7 +141,7 @@ def _serve(connection: "Connection[Any, Any]", setup: Setup[Any, Any], device: s
         connection.send((RuntimeError(f"in the worker on {device}:\n{traceback.format_exc()}"), None))
 
 
-def _receive(connection: "Connection[Any, Any]", chunks: "queue.SimpleQueue[Any]") -> None:
+def _receive(connection: "Connection[Any, Any]", chunks: "queue.SimpleQueue[Chunk]") -> None:
     try:
         while True:
             chunks.put(connection.recv())

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from stages.common.errors import InputError
 from stages.engines.cluster import join, line
-from stages.engines.contract import Engine, Work, Worker
+from stages.engines.contract import Chunk, Engine, Result, Work, Worker
 from stages.engines.crew import IN_FLIGHT, Crew, Member, Workers
 from stages.engines.tasks import Tasks
 
@@ -24,7 +24,7 @@ def engine(kind: str, workers: Workers, address: str) -> Engine:
     died. Raises InputError where the cluster cannot be joined.
     """
 
-    def run(work: Work[Any, Any]) -> Iterator[tuple[Worker, Any, Any]]:
+    def run(work: Work[Chunk, Result]) -> Iterator[tuple[Worker, Chunk, Result]]:
         tasks = Tasks(work.chunks, work.describe)
         if not tasks:
             return
@@ -37,7 +37,7 @@ def engine(kind: str, workers: Workers, address: str) -> Engine:
     return run
 
 
-def _work(ray: Any, crew: Crew, tasks: Tasks) -> Iterator[tuple[Worker, Any, Any]]:
+def _work(ray: Any, crew: Crew[Chunk], tasks: Tasks[Chunk]) -> Iterator[tuple[Worker, Chunk, Any]]:
     while True:
         for free, task in tasks.deal(crew.placed, IN_FLIGHT):
             crew.give(free, task)
@@ -45,7 +45,7 @@ def _work(ray: Any, crew: Crew, tasks: Tasks) -> Iterator[tuple[Worker, Any, Any
             return
         crew.grow()
         for reference in crew.wait():
-            member: Optional[Member] = crew.busy.get(reference) or crew.silent.pop(reference, None)
+            member: Optional[Member[Chunk]] = crew.busy.get(reference) or crew.silent.pop(reference, None)
             # What a worker that was lost a moment ago worked on is no longer awaited.
             if member is None:
                 continue
