@@ -1,7 +1,9 @@
-"""From image files of every usual kind to pixels, and from pixels to the network's input."""
+"""From image files of every usual kind to upright RGB images."""
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -9,12 +11,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from bench.pictures import encoded, photo
-from stages.backbones.catalogue import BACKBONES
 from stages.common.errors import InputError
 from stages.dataset.decode import decode
+from tests.conftest import ROOT
 
 PHOTO = photo(1, (75, 50))
-LITE0 = BACKBONES["efficientnet_lite0"]
 
 
 def decoded(data):
@@ -271,3 +272,25 @@ def test_a_tiny_file_that_claims_to_be_huge_is_refused():
     rows = zlib.compress(bytes(10_000))
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     assert "refused as a decompression bomb" in refusal(bomb)
+
+
+LARGE = """
+import io, warnings
+from concurrent.futures import ThreadPoolExecutor
+import numpy
+from PIL import Image
+warnings.simplefilter("error")
+before = list(warnings.filters)
+from stages.dataset.decode import decode
+assert warnings.filters == before
+file = io.BytesIO()
+Image.new("RGB", (12, 12), "red").save(file, "PNG")
+Image.MAX_IMAGE_PIXELS = 100
+with ThreadPoolExecutor(8) as pool:
+    assert set(pool.map(lambda name: decode(file.getvalue(), name).size, map(str, range(100)))) == {(12, 12)}
+"""
+
+
+def test_a_large_image_is_decoded_without_a_word_and_importing_changes_no_filter():
+    done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
