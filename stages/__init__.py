@@ -7,8 +7,8 @@
     train      the head, on the features
     evaluate   how the head does on the test images
 
-The commands: ``predict`` (which class an image is of), ``export`` (the classifier for use elsewhere), ``cache`` (looks into
-the feature cache).
+The commands: ``predict`` (which class an image is of), ``export`` (the classifier for use elsewhere), ``cache`` (looks
+into the feature cache).
 
 The packages, from the ground up; each imports only those above it in this list:
 
