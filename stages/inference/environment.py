@@ -48,6 +48,8 @@ def check(precision: str, kind: str, variables: Mapping[str, str] = os.environ) 
         this, best = f"the CPU of {platform.node()}", cpu.best(variables)
         complaint, remedy = f"{this} has {best}", "set it to float32"
         if "AVX512_CORE" in cpu.instruction_sets({}):
-            limits = [f"{name}={variables[name]}" for name in cpu.LIMITS if name in variables]
-            complaint, remedy = f"{' and '.join(limits)} limits {this} to {best}", "unset that, or set it to float32"
+            # The first may be our own, where the user has set the second.
+            name = next(n for n in reversed(cpu.LIMITS) if variables.get(n, "").upper() == cpu.limit(variables))
+            complaint = f"{name}={variables[name]} limits {this} to {best}"
+            remedy = f"unset {name}, or set the precision to float32"
         raise InputError(f"featurize.precision: bfloat16 needs AVX-512, and {complaint}: {remedy}")

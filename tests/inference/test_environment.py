@@ -79,7 +79,7 @@ def test_a_limit_of_the_users_counts(machine, monkeypatch, variable):
         check("bfloat16", "cpu")
     assert str(refused.value) == (
         f"featurize.precision: bfloat16 needs AVX-512, and {variable}=AVX2 limits the CPU of here to AVX2: "
-        "unset that, or set it to float32"
+        f"unset {variable}, or set the precision to float32"
     )
 
 

@@ -12,6 +12,7 @@ from stages.inference.pixels import least_side, normalise, pixels
 PHOTO = photo(1, (75, 50))
 LITE0 = BACKBONES["efficientnet_lite0"]
 
+
 # Pixels
 
 
