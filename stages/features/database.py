@@ -72,8 +72,9 @@ class Database:
     def _set_up(self) -> None:
         # Text that is not UTF-8 is no error then.
         self._connection.text_factory = bytes
-        # Space can be given back without a second copy of the database; one that has tables stays as it is.
-        self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if not self._number("PRAGMA page_count"):
+            # Space can be given back without a second copy of the database. Can only be said of a new one.
+            self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         deadline = time.monotonic() + PATIENCE
         while True:
             try:

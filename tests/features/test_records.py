@@ -12,9 +12,10 @@ import pytest
 
 from stages.backend.mx import mx
 from stages.common.errors import InputError
-from stages.common.files import write_json
 from stages.dataset.lists import Row
 from stages.features import records
+from stages.features.recipe import Recipe
+from stages.features.records import FeaturesInfo
 
 ROOT = Path(__file__).parent.parent.parent
 REC, IDX = Path("data/features/train.rec"), Path("data/features/train.idx")
@@ -30,9 +31,16 @@ def digest(number):
     return hashlib.sha256(b"image %d" % number).digest()
 
 
+def save_info(dtype, dim):
+    recipe = Recipe("vgg16", "fc6", "crop", "float32", "00ff", "")
+    info = FeaturesInfo(**recipe._asdict(), dim=dim, dtype=dtype, fingerprint="11ff", classes=["cat", "dög"])
+    assert info.recipe == recipe
+    info.save(records.ABOUT)
+
+
 def write(features, labels=None):
     """Writes ``features`` (n, dim) as the subset train."""
-    write_json(records.ABOUT, {"dtype": features.dtype.name, "dim": features.shape[1]})
+    save_info(features.dtype.name, features.shape[1])
     labels = range(len(features)) if labels is None else labels
     rows = [Row(index, label, f"cat/{index}.jpg") for index, label in enumerate(labels)]
     records.write("train", ((row, digest(row.index), feature) for row, feature in zip(rows, features)))
@@ -144,10 +152,29 @@ def test_an_index_of_another_length_is_refused():
 
 def test_features_of_another_length_or_type_are_refused():
     write(some_features(dtype=np.float16))
-    write_json(records.ABOUT, {"dtype": "float32", "dim": DIM})
+    save_info("float32", DIM)
     assert sentence() == f"{REC}, record 0: 12 bytes are not 6 float32 numbers"
-    write_json(records.ABOUT, {"dtype": "float16", "dim": DIM + 1})
+    save_info("float16", DIM + 1)
     assert sentence() == f"{REC}, record 0: 12 bytes are not 7 float16 numbers"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (None, "is missing"),
+        ("{", "is damaged"),
+        ("{}", "is of another version of headstart"),
+        ('{"dtype": "float64"}', "is of another version of headstart"),
+    ],
+)
+def test_without_whole_information_about_them_features_are_not_read(text, what):
+    write(some_features())
+    records.ABOUT.unlink()
+    if text is not None:
+        records.ABOUT.write_text(text)
+    with pytest.raises(InputError) as refused:
+        records.read("train")
+    assert str(refused.value) == f"data/features/features.json {what}: run `dvc repro -f featurize`"
 
 
 def test_an_error_on_the_way_leaves_the_old_records():

@@ -230,9 +230,9 @@ def _mend_dvc(project):
 def cached(project):
     """How many features the project's cache holds."""
     with contextlib.suppress(sqlite3.OperationalError):
-        uri = f"file:{project.environment['HEADSTART_CACHE']}/cache.db?mode=ro"
+        uri = f"file:{project.environment['HEADSTART_CACHE']}/features.db?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
-            return database.execute("SELECT COUNT(*) FROM Cache WHERE length(key) = 64").fetchone()[0]
+            return database.execute("SELECT COUNT(*) FROM features").fetchone()[0]
     return 0
 
 

@@ -1,0 +1,121 @@
+"""The command that looks into the feature cache."""
+
+import contextlib
+import os
+import sqlite3
+
+import numpy as np
+import pytest
+
+from stages import cache
+from stages.common.errors import InputError
+from stages.features.database import Database
+from stages.features.store import FeatureCache
+
+DIM, COUNT = 1280, 400
+FINGERPRINT = bytes(range(32))
+DIGESTS = [number.to_bytes(32, "big") for number in range(COUNT)]
+FEATURES = np.random.default_rng(0).standard_normal((COUNT, DIM)).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A cache with some features."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("HEADSTART_CACHE", str(folder))
+    with contextlib.closing(opened(folder)) as filled:
+        filled.put(DIGESTS, FEATURES)
+    return folder
+
+
+def opened(folder):
+    return FeatureCache(folder, 1, FINGERPRINT, "test", DIM)
+
+
+def printed(capsys, *arguments):
+    cache.main(arguments)
+    return capsys.readouterr().out
+
+
+def held(folder):
+    with contextlib.closing(opened(folder)) as features:
+        return sum(feature is not None for feature in features.get(DIGESTS))
+
+
+@pytest.mark.parametrize("arguments", [[], ["show"]])
+def test_it_shows_what_is_there(folder, capsys, arguments):
+    heading, line = printed(capsys, *arguments).splitlines()
+    assert heading.startswith(f"{folder}: 0.002 GB of at most ")
+    assert line == "       400  000102030405  test"
+
+
+def test_it_drops_what_is_damaged(folder, capsys):
+    with contextlib.closing(sqlite3.connect(folder / "features.db", isolation_level=None)) as connection:
+        values = [b"rubbish", FINGERPRINT + DIGESTS[5]]
+        connection.execute("UPDATE features SET value = ? WHERE key = ?", values)
+    assert printed(capsys, "verify") == "400 entries read, 1 damaged and dropped\n"
+    assert printed(capsys, "verify") == "399 entries read, 0 damaged and dropped\n"
+    assert held(folder) == 399
+
+
+def test_it_shrinks_it_to_a_size(folder, capsys):
+    assert printed(capsys, "prune", "0.001") == "0.002 GB → 0.001 GB\n"
+    assert 100 < held(folder) < 200
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1.1e6
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "-1", "much", "1e999"])
+def test_a_size_that_is_none_is_refused(folder, capsys, size):
+    with pytest.raises(SystemExit):
+        cache.main(["prune", size])
+    assert f"argument gb: must be a number from 0 (got '{size}')" in capsys.readouterr().err
+    assert held(folder) == COUNT
+
+
+def test_it_drops_everything(folder, capsys):
+    (folder / "calibrations").mkdir()
+    (folder / "calibrations" / "00ff.json").touch()
+    assert printed(capsys, "clear") == "dropped 400 features\n"
+    assert [path.name for path in folder.rglob("*")] == ["calibrations"]
+    assert held(folder) == 0
+
+
+@pytest.mark.parametrize("action", [["show"], ["verify"], ["prune", "0"]])
+def test_what_cannot_be_read_is_one_sentence_and_can_be_dropped(folder, capsys, action):
+    path = folder / "features.db"
+    path.write_bytes(path.read_bytes()[:4096] + os.urandom(40_000))
+    with pytest.raises(InputError, match="cannot be read .*`python -m stages.cache clear` removes it") as error:
+        cache.main(action)
+    assert "\n" not in str(error.value)
+    assert printed(capsys, "clear") in ("dropped what could not be read\n", "dropped 0 features\n")
+    assert not path.exists()
+
+
+def test_a_busy_cache_is_not_to_be_removed(folder, monkeypatch):
+    monkeypatch.setattr("stages.features.database.PATIENCE", 0.1)
+    with contextlib.closing(sqlite3.connect(folder / "features.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(InputError, match=r"cannot be read \(database is locked\)$"):
+            cache.main(["prune", "0"])
+    assert held(folder) == COUNT
+
+
+def test_nothing_in_it_is_unpickled(folder, capsys, tmp_path):
+    """What diskcache wrote with mode 4 or 2 it unpickled, or took for the name of a file."""
+    import pickle
+
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    with contextlib.closing(Database(folder)) as database:
+        database.write([(FINGERPRINT + DIGESTS[0], pickle.dumps(Trap())), (pickle.dumps(Trap()), pickle.dumps(Trap()))])
+    for action in (["show"], ["verify"], ["prune", "0"], ["clear"]):
+        cache.main(action)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_cache_that_is_off_is_said_to_be(monkeypatch):
+    monkeypatch.setenv("HEADSTART_CACHE", "off")
+    with pytest.raises(InputError, match="cache is off"):
+        cache.main([])

@@ -1,0 +1,43 @@
+"""The stage as a whole: what it writes down of the features and of its work."""
+
+import json
+
+import pytest
+
+from stages import featurize
+from stages.common.errors import InputError
+from stages.features import identity, records
+from stages.features.records import FeaturesInfo, FeaturizeMetrics
+from tests.conftest import BACKBONE
+
+COUNTS = ["images", "forward_passes", "reused", "workers", "nodes"]
+SECONDS = ["seconds_read", "seconds_cache", "seconds_decode", "seconds_forward", "seconds", "images_per_second"]
+
+
+def test_what_it_writes_down(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    info = FeaturesInfo.load(records.ABOUT)
+    assert list(json.loads(records.ABOUT.read_text())) == [
+        "backbone", "cut", "resize", "precision", "weights", "calibration", "dim", "dtype", "fingerprint", "classes"
+    ]  # fmt: skip
+    assert info.recipe[:4] == (BACKBONE, "pool", "crop", "float32")
+    assert info.fingerprint == identity.fingerprint(info.recipe).hex()
+    assert (info.dim, info.dtype, info.classes) == (256, "float16", ["cat", "dög", "red panda"])
+
+    found = json.loads((trained / "metrics/featurize.json").read_text())
+    assert list(found) == COUNTS + SECONDS
+    assert found | {"images": 24, "forward_passes": 24, "reused": 0, "workers": 1, "nodes": 1} == found
+    assert all(round(found[name], 2) == found[name] for name in SECONDS)
+    assert found["seconds_decode"] > 0 and found["seconds_forward"] > 0
+    assert FeaturizeMetrics.load(trained / "metrics/featurize.json").images == 24
+
+
+def test_without_whole_weights_it_does_nothing(workspace, weights_file, monkeypatch):
+    folder = workspace(BACKBONE, weights_file)
+    path = folder / "data/weights/weights.params"
+    path.unlink()
+    path.write_bytes(weights_file.read_bytes()[:-1])
+    monkeypatch.setattr(featurize, "compute", lambda *_: pytest.fail("it goes to work"))
+    with pytest.raises(InputError, match="^data/weights/weights.params is damaged or was replaced"):
+        featurize.main()
+    assert not (folder / "data/features").exists()
