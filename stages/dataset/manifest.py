@@ -7,8 +7,6 @@ so that a folder is in one piece. path: relative to the place of the data set, w
 file of its own.
 """
 
-import contextlib
-import gc
 import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from stages.common import collector
 from stages.common.errors import InputError
 from stages.common.files import replacing
 from stages.common.layout import SUBSETS
@@ -103,7 +102,7 @@ def read(path: Path) -> Manifest:
     found = Manifest([], [], [], [], [], [], [])
     names: dict[str, str] = {}
     before, number = "", 1
-    with open(path, "rb") as file, _without_collecting():
+    with open(path, "rb") as file, collector.off():
         heading = tuple(file.readline().decode(errors="replace").rstrip("\n").split("\t"))
         if heading not in HEADINGS:
             raise InputError(f"{path}, line 1: not the heading of a manifest: run `dvc repro`")
@@ -125,18 +124,6 @@ def read(path: Path) -> Manifest:
             before = order(found.paths[-1])
             number += len(rows)
     return found
-
-
-@contextlib.contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Switches the search for reference cycles off: with so many tuples that come and go it doubles the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _rows(block: bytes, line: "re.Pattern[str]", before: str) -> Optional[list[tuple[str, ...]]]:

@@ -1,6 +1,5 @@
 """The manifest as a file: what is written is read back, and what is wrong with it is named by its line."""
 
-import gc
 import hashlib
 import random
 import subprocess
@@ -123,16 +122,6 @@ def test_rows_of_other_columns_than_the_first_are_not_written():
     with pytest.raises(ValueError, match="columns of the first row"):
         manifest.write(PATH, [ROWS[0]._replace(group="a"), ROWS[1]])
     assert not PATH.exists()
-
-
-def test_reading_leaves_the_garbage_collector_as_it_was():
-    manifest.write(PATH, ROWS)
-    manifest.read(PATH)
-    assert gc.isenabled()
-    PATH.write_text("x")
-    with pytest.raises(InputError):
-        manifest.read(PATH)
-    assert gc.isenabled()
 
 
 # Damage

@@ -1,0 +1,243 @@
+"""The index of files: what an earlier look at images showed, so that unchanged ones need not be read again.
+
+A SQLite database per user, beside the feature cache, safe between processes. Like git's index it takes a file for
+unchanged where size, times and inode are what they were. Nothing in it is trusted: an entry that is not as it was
+written is none. A damaged, missing or busy index costs time, as what it does not tell is read.
+
+A file can be written twice within one tick of its file system's clock, and has the same stamp after both. What was read
+in between would be taken for what came after. So what was read less than ``TICK`` after the file changed is not kept:
+the next look reads it again (git calls such an entry racily clean).
+"""
+
+import contextlib
+import os
+import sqlite3
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, TypeVar
+
+FILE = "index.db"
+TABLE = (
+    "CREATE TABLE files (key BLOB PRIMARY KEY NOT NULL, size INTEGER, modified INTEGER, changed INTEGER,"
+    " inode INTEGER, sha256 BLOB, complaint BLOB, decoder BLOB, crc INTEGER) WITHOUT ROWID"
+)
+# Entries asked for in one query.
+ASKED = 500
+# Seconds to wait for other processes that write.
+PATIENCE = 10.0
+# In nanoseconds. The coarsest clock of a file system in use ticks every two seconds (FAT). One more second is for the
+# kernel's clock, by which files get their times: it is milliseconds behind the one that tells the time here, and on a
+# file server a little off.
+TICK = 3 * 10**9
+
+Answer = TypeVar("Answer")
+
+
+class Stamp(NamedTuple):
+    """What tells a file that has changed from one that has not: bytes, nanoseconds, number of the inode.
+
+    changed: the inode's time. Unlike ``modified`` it cannot be set, and so gives away a file that was replaced by one
+    of the same size and time of modification, as ``cp -p`` and ``rsync -t`` do.
+    """
+
+    size: int
+    modified: int
+    changed: int
+    inode: int
+
+
+class Known(NamedTuple):
+    """What reading showed. sha256: of the bytes, hexadecimal; complaint: why they are no image; decoder: says who."""
+
+    sha256: str
+    complaint: Optional[str]
+    decoder: str
+
+
+class Entry(NamedTuple):
+    """key: the file's real path, then perhaps NUL and what tells a part of it; read: when it was, in nanoseconds."""
+
+    key: bytes
+    stamp: Stamp
+    read: int
+    known: Known
+
+
+def stamp_of(stat: os.stat_result) -> Stamp:
+    """The stamp of a file."""
+    # SQLite's integers have a sign.
+    return Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & (2**63 - 1))
+
+
+def settled(stamp: Stamp, read: int) -> bool:
+    """Whether every change of the file after the time ``read`` (nanoseconds) is sure to give it another stamp."""
+    # A time of modification in the future was set by hand, or comes from a server whose clock is ahead.
+    past = [time for time in (stamp.modified, stamp.changed) if time <= read]
+    return bool(past) and max(past) < read - TICK
+
+
+class Index:
+    """The index in ``folder``; with None, or where it cannot be used, it knows nothing and keeps nothing.
+
+    What goes wrong is said on stderr.
+    """
+
+    def __init__(self, folder: Optional[Path]) -> None:
+        self._folder = folder
+        self._begun_anew = False
+        self._connection: Optional[sqlite3.Connection] = None
+
+    def known(self, stamps: Mapping[bytes, Stamp]) -> dict[bytes, Known]:
+        """By key, what is known of those files that have the same stamp as then."""
+        found: dict[bytes, Known] = {}
+        keys = sorted(stamps)
+        for start in range(0, len(keys), ASKED):
+            for row in self._try(partial(_select, keys=keys[start : start + ASKED])) or ():
+                if row[1:5] == stamps.get(row[0]) and _is_sound(row):
+                    found[row[0]] = Known(row[5].hex(), row[6].decode() or None, row[7].decode())
+        return found
+
+    def keep(self, entries: Iterable[Entry]) -> None:
+        """Keeps those ``entries`` that are settled, in place of what was known of the same files; all or none."""
+        rows = [
+            (key, *stamp, bytes.fromhex(known.sha256), (known.complaint or "").encode(), known.decoder.encode())
+            for key, stamp, read, known in entries
+            if settled(stamp, read)
+        ]
+        if rows:
+            self._try(partial(_insert, rows=rows))
+
+    def count(self) -> int:
+        """How many entries there are."""
+        return self._try(_count) or 0
+
+    def prune(self) -> int:
+        """Drops the entries of files that are gone or have changed, and damaged ones; returns how many."""
+        return self._try(_prune) or 0
+
+    def close(self) -> None:
+        """Lets go of the database; what is used again is opened again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _try(self, operation: Callable[[sqlite3.Connection], Answer]) -> Optional[Answer]:
+        """The answer of ``operation``, or None where there is none."""
+        if self._folder is None:
+            return None
+        try:
+            if self._connection is None:
+                self._connection = _connect(self._folder)
+            return operation(self._connection)
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:  # the last: of a message that quotes damage
+            if _is_busy(error):
+                return None
+            self.close()
+            what = ascii(str(error)[:200])[1:-1]
+            if self._begun_anew or _is_of_the_place(error):
+                print(f"the index {self._folder / FILE} cannot be used ({what}); going on without", file=sys.stderr)
+                self._folder = None
+                return None
+            print(f"the index {self._folder / FILE} is damaged ({what}) and is begun anew", file=sys.stderr)
+            self._begun_anew = True
+            with contextlib.suppress(OSError):
+                remove(self._folder)
+            return self._try(operation)
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of the index in ``folder``."""
+    # The journal first: beside a new database it would be taken for that one's.
+    return [path for suffix in ("-journal", "") if (path := folder / f"{FILE}{suffix}").exists()]
+
+
+def remove(folder: Path) -> None:
+    """Removes the index in ``folder``. Raises OSError."""
+    for path in files(folder):
+        path.unlink(missing_ok=True)
+
+
+def _connect(folder: Path) -> sqlite3.Connection:
+    folder.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(folder / FILE, timeout=PATIENCE, isolation_level=None)
+    try:
+        # Text that is not UTF-8 is no error then.
+        connection.text_factory = bytes
+        connection.execute(TABLE.replace("TABLE", "TABLE IF NOT EXISTS"))
+        if connection.execute("SELECT sql FROM sqlite_master").fetchall() != [(TABLE.encode(),)]:
+            raise sqlite3.DatabaseError("its tables are of another form")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[tuple[Any, ...]]:
+    """The rows of ``keys``, which are sorted, and perhaps of others."""
+    # Mostly these are all there are between the first and the last: one walk finds them in half the time.
+    between, limit = "SELECT * FROM files WHERE key BETWEEN ? AND ? LIMIT ?", 2 * len(keys)
+    rows = connection.execute(between, (keys[0], keys[-1], limit)).fetchall()
+    if len(rows) < limit:
+        return rows
+    return connection.execute(f"SELECT * FROM files WHERE key IN ({','.join('?' * len(keys))})", keys).fetchall()
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    with _transaction(connection):
+        places = ",".join("?" * 9)
+        connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({places})", ((*row, _crc(row)) for row in rows))
+
+
+def _count(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT COUNT(*) FROM files").fetchone()[0])
+
+
+def _prune(connection: sqlite3.Connection) -> int:
+    rows = connection.execute("SELECT * FROM files")
+    doomed = [(row[0],) for row in rows if row[1:5] != _stamp_at(row[0]) or not _is_sound(row)]
+    with _transaction(connection):
+        connection.executemany("DELETE FROM files WHERE key IS ?", doomed)
+    return len(doomed)
+
+
+def _stamp_at(key: object) -> Optional[Stamp]:
+    try:
+        return stamp_of(os.stat(key.split(b"\0")[0])) if isinstance(key, bytes) else None
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # After some errors SQLite has done so itself.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _crc(row: Sequence[Any]) -> int:
+    """The check value of a row: the CRC-32 of its other columns."""
+    return zlib.crc32(b"%b %d %d %d %d %b %b\0%b" % tuple(row))
+
+
+def _is_sound(row: Sequence[Any]) -> bool:
+    """Whether a row is as it was written. Its stamp is known to be numbers."""
+    return type(row[5]) is type(row[6]) is type(row[7]) is bytes and _crc(row[:8]) == row[8]
+
+
+def _is_busy(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "lock" in str(error)
+
+
+def _is_of_the_place(error: Exception) -> bool:
+    """Whether an error comes of the disk or its rights, not of what is in the database."""
+    words = ("unable to open", "readonly", "is full", "I/O error", "denied")
+    return isinstance(error, OSError) or any(word in str(error) for word in words)
