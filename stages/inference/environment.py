@@ -49,7 +49,8 @@ def check(precision: str, kind: str, variables: Mapping[str, str] = os.environ) 
         complaint, remedy = f"{this} has {best}", "set it to float32"
         if "AVX512_CORE" in cpu.instruction_sets({}):
             # The first may be our own, where the user has set the second.
-            name = next(n for n in reversed(cpu.LIMITS) if variables.get(n, "").upper() == cpu.limit(variables))
+            names = (*reversed(cpu.LIMITS), cpu.SUITED)
+            name = next(n for n in names if variables.get(n, "").upper() == cpu.limit(variables))
             complaint = f"{name}={variables[name]} limits {this} to {best}"
             remedy = f"unset {name}, or set the precision to float32"
         raise InputError(f"featurize.precision: bfloat16 needs AVX-512, and {complaint}: {remedy}")
