@@ -273,21 +273,6 @@ def test_a_server_that_fails_to_serve_a_driver_outside_is_asked_again(nodes, mon
 # --- Without a cluster -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
-def test_a_cluster_that_does_not_answer_is_an_error_at_once(address):
-    begun = time.monotonic()
-    with pytest.raises(InputError, match=f"^no Ray cluster answers at {address} .*ray start --head.*") as error:
-        list(answers(address, double, [1]))
-    assert "\n" not in str(error.value)
-    assert time.monotonic() - begun < cluster.ANSWER + 1
-
-
-def test_ray_that_is_not_installed_is_an_error_that_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match="Ray is not installed .*pip install -r requirements-ray.txt"):
-        list(answers("local", double, [1]))
-
-
 def test_the_local_engine_never_imports_ray(photos):
     program = (
         "import sys\n"
