@@ -16,12 +16,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import joblib
-from stages.inference.environment import environment
 
 from bench.engine import BATCH
-from bench.prepare import NETWORKS, PEERS, prepare
+from bench.prepare import NETWORKS, PEERS, computable, prepare
 from bench.table import Row
 from stages.backbones.catalogue import BACKBONES
+from stages.inference.environment import environment
 
 Contestant = tuple[str, int]  # engine, processes; the threads of each are its share of the cores
 Rate = Callable[[int], float]  # runs so many batches in each process; returns images per second
@@ -127,7 +127,7 @@ def rows(folder: Path, source: str = "pixels") -> Iterator[Row]:
     """Yields the rows of the table: headstart against every peer, and bfloat16 and int8 against float32."""
     own: dict[tuple[str, str], float] = {}
     for network, precision, peers in COMPARISONS:
-        if source == "files" and precision != "float32":
+        if not computable(precision) or (source == "files" and precision != "float32"):
             continue
         ours = ("headstart", CORES)
         found = compare(network, precision, source, [ours, *peers], folder)

@@ -15,11 +15,13 @@ from stages.backbones import matching, parameters, published, zoo
 from stages.backbones.catalogue import BACKBONES
 from stages.backbones.files.read import read
 from stages.backend.mx import mx
+from stages.common.errors import InputError
 from stages.common.files import sha256
 from stages.dataset.decode import decode
 from stages.exports import onnx
 from stages.exports.graph import Graph
 from stages.inference import calibrate, compile, pictures, pixels
+from stages.inference.environment import check
 from stages.inference.graph import trace
 
 NETWORKS = ("efficientnet_lite0", "vgg16")
@@ -33,6 +35,15 @@ def prepare(folder: Path) -> None:
     for name in NETWORKS:
         save_network(name, files, folder)
         subprocess.run([PEERS, "bench/quantize.py", name, folder], check=True, capture_output=True)
+
+
+def computable(precision: str) -> bool:
+    """Whether headstart computes in ``precision`` on this machine's CPU."""
+    try:
+        check(precision, "cpu")
+    except InputError:
+        return False
+    return True
 
 
 def save_photos(folder: Path) -> list[bytes]:
