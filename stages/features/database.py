@@ -122,7 +122,10 @@ class Database:
     @property
     def replaced(self) -> bool:
         """Whether another file, or none, has taken its place on disk."""
-        return not self._path.exists() or self._path.stat().st_ino != self._inode
+        try:
+            return self._path.stat().st_ino != self._inode
+        except OSError:
+            return True
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, object]:
         """What is stored (see :func:`unseal`) under those of ``keys`` that are there; at most ``TRANSACTION`` keys."""
@@ -222,14 +225,19 @@ def is_damage(error: Exception) -> bool:
 
 def seal(key: bytes, payload: bytes) -> bytes:
     """The value stored for ``payload`` under ``key``: the CRC-32 of both, then the payload."""
-    return zlib.crc32(payload, zlib.crc32(key)).to_bytes(4, "little") + payload
+    return _crc(key, payload) + payload
 
 
 def unseal(key: object, value: object) -> Optional[bytes]:
     """The payload of a stored value, or None where it is not what :func:`seal` made for this key."""
     if not isinstance(key, bytes) or len(key) != FINGERPRINT_BYTES + DIGEST_BYTES or not isinstance(value, bytes):
         return None
-    return value[4:] if value[:4] == seal(key, value[4:])[:4] else None
+    payload = value[4:]
+    return payload if value[:4] == _crc(key, payload) else None
+
+
+def _crc(key: bytes, payload: bytes) -> bytes:
+    return zlib.crc32(payload, zlib.crc32(key)).to_bytes(4, "little")
 
 
 def plain(text: str) -> str:
