@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.pictures import encoded, photo
-from bench.workspace import DIM, workspace
+from bench.workspace import DIM, IMAGES, workspace
 from stages.backbones import catalogue, zoo
 from stages.common import layout, params
+from stages.dataset.places import Place, read
 from stages.engines.contract import Work
 from stages.features import compute, extract, identity
-from stages.features.store import VARIABLE
 from stages.inference.environment import environment
 
 ROUNDS, WAITING, TIMED = 9, 8, 6
@@ -87,10 +87,10 @@ def feed(folder: str, count: int, runtime: dict[str, object]) -> Fed:
     changed = given.runtime.model_copy(update={"devices": "cpu", "workers": 1, **runtime})
     array: Any = Discard()
     with tempfile.TemporaryDirectory() as cache:
-        os.environ[VARIABLE] = cache
+        os.environ[layout.CACHE_VARIABLE] = cache
         recipe = identity.current(given.backbone.cut, given.featurize, cache)
         begun = time.perf_counter()
-        compute.compute(files, recipe, changed, lambda n, dim: array, setup=without_network)
+        compute.compute([Place(file) for file in files], recipe, changed, lambda n, dim: array, setup=without_network)
         seconds = time.perf_counter() - begun
     return Fed(seconds, array.anonymous / 1e3, array.mapped / 1e3)
 
@@ -100,8 +100,8 @@ def forward(name: str) -> Generator[int, None, None]:
     given = params.load()
     runtime = given.runtime.model_copy(update={"engine": name, "ray_address": "local", "devices": "cpu"})
     recipe = identity.current(given.backbone.cut, given.featurize, "off")
-    paths = sorted(map(str, (layout.IMAGES / "class").iterdir()))
-    files, digests = zip(*map(compute.read, paths))
+    paths = sorted(map(str, (IMAGES / "class").iterdir()))
+    files, digests = zip(*(read(Place(path)) for path in paths))
     size = runtime.batch_size
     pieces = [slice(start, start + size) for start in range(0, len(paths) - size + 1, size)]
     chunks = itertools.cycle(extract.Chunk(paths[piece], digests[piece], files[piece]) for piece in pieces)

@@ -1,6 +1,7 @@
 """A folder to work in, in this process, with params, weights and images of one's own."""
 
 import contextlib
+import hashlib
 import io
 import os
 import tempfile
@@ -11,12 +12,13 @@ from typing import Any, Optional
 from bench.project import set_params
 from stages import featurize, weights
 from stages.common import layout, params
-from stages.dataset import classes, lists
+from stages.dataset import classes, lists, manifest
 from stages.features.records import FeaturizeMetrics
-from stages.features.store import VARIABLE
 
 # Of the features of EfficientNet-Lite0.
 DIM = 1280
+# Where the images are.
+IMAGES = Path("photos")
 
 
 @contextlib.contextmanager
@@ -33,7 +35,7 @@ def workspace(
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            set_params(Path(params.FILE), **settings)
+            set_params(Path(params.FILE), dataset={"name": "folder", "path": str(IMAGES)}, **settings)
             if place is None:
                 with contextlib.redirect_stdout(io.StringIO()):
                     weights.main()
@@ -47,20 +49,24 @@ def workspace(
 
 
 def _save(images: Iterable[bytes]) -> None:
-    (layout.IMAGES / "class").mkdir(parents=True)
+    """Writes ``IMAGES/class/<number>`` and what the stages before featurize would write of them."""
+    (IMAGES / "class").mkdir(parents=True)
     rows = []
     for number, data in enumerate(images):
-        rows.append(lists.Row(number, 0, f"class/{number:05}"))
-        (layout.IMAGES / rows[-1].path).write_bytes(data)
+        path = f"class/{number:05}"
+        (IMAGES / path).write_bytes(data)
+        rows.append(manifest.Row(path, "class", hashlib.sha256(data).hexdigest(), len(data)))
+    manifest.write(layout.MANIFEST, rows)
     layout.SPLIT.mkdir()
     for subset in layout.SUBSETS:
-        lists.write(layout.SPLIT / f"{subset}.lst", rows if subset == "train" else [])
+        listed = [lists.Row(number, 0, row.path) for number, row in enumerate(rows) if subset == "train"]
+        lists.write(layout.SPLIT / f"{subset}.lst", listed)
     classes.write(["class"])
 
 
 def run_featurize(cache: str) -> FeaturizeMetrics:
     """Runs the stage with ``$HEADSTART_CACHE`` set to ``cache``; returns its metrics."""
-    os.environ[VARIABLE] = cache
+    os.environ[layout.CACHE_VARIABLE] = cache
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         featurize.main()
     return FeaturizeMetrics.load(layout.METRICS / "featurize.json")

@@ -10,9 +10,9 @@ from typing import Optional
 
 from stages.common import params
 from stages.common.errors import InputError, run
+from stages.common.layout import CACHE_VARIABLE, cache_folder
 from stages.features import calibrations
 from stages.features.database import FILE, Database, is_damage, plain, remove
-from stages.features.store import VARIABLE, place
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
@@ -27,9 +27,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     chosen = parser.parse_args(arguments)
 
     runtime = params.load().runtime
-    folder = place(runtime.cache)
+    folder = cache_folder(runtime.cache)
     if folder is None:
-        raise InputError(f"the feature cache is off (runtime.cache or ${VARIABLE})")
+        raise InputError(f"the feature cache is off (runtime.cache or ${CACHE_VARIABLE})")
     if chosen.action == "clear":
         _clear(folder)
         return

@@ -1,16 +1,18 @@
 """featurize: every image's feature, from the cache or the backbone, into RecordIO."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.common import params
-from stages.common.errors import run
+from stages.common.errors import InputError, run
 from stages.common.files import mapped_array
-from stages.common.layout import FEATURES, IMAGES, METRICS, SUBSETS
-from stages.dataset import classes, lists
+from stages.common.layout import FEATURES, MANIFEST, METRICS, SPLIT, SUBSETS
+from stages.dataset import classes, lists, manifest, sources
+from stages.dataset.places import Place, within
 from stages.features import identity, records
 from stages.features.compute import Computed, compute
 from stages.features.records import FeaturesInfo, FeaturizeMetrics
@@ -22,7 +24,7 @@ def main() -> None:
     recipe = identity.current(given.backbone.cut, given.featurize, given.runtime.cache)
     dtype = np.dtype(given.featurize.dtype).newbyteorder("<")
     subsets = {subset: lists.read(subset) for subset in SUBSETS}
-    paths = [f"{IMAGES}/{row.path}" for rows in subsets.values() for row in rows]
+    places, digests = located([row.path for rows in subsets.values() for row in rows], given.dataset)
     begun = time.perf_counter()
 
     FEATURES.mkdir(parents=True, exist_ok=True)
@@ -31,7 +33,7 @@ def main() -> None:
         # They come in any order and may not fit into memory.
         return mapped_array(dtype, (count, dim), FEATURES)
 
-    computed = compute(paths, recipe, given.runtime, allocate)
+    computed = compute(places, recipe, given.runtime, allocate, known=digests)
     images = zip(computed.digests, computed.features)
     for subset, rows in subsets.items():
         # The rows first: where they end, nothing is taken from the images.
@@ -48,6 +50,21 @@ def main() -> None:
     metrics = _metrics(computed, time.perf_counter() - begun)
     metrics.save(METRICS / "featurize.json")
     print(f"{metrics.images} images, {metrics.forward_passes} through {recipe.backbone}, {metrics.reused} reused")
+
+
+def located(paths: Sequence[str], chosen: params.Dataset) -> tuple[list[Place], list[bytes]]:
+    """Where the images at ``paths`` of the data set are, and the digests that the manifest has of them.
+
+    Raises InputError for one that the manifest does not have.
+    """
+    images, root = manifest.read(MANIFEST), sources.of(chosen).root(chosen)
+    rows = {path: row for row, path in enumerate(images.paths)}
+    missing = next((path for path in paths if path not in rows), None)
+    if missing is not None:
+        raise InputError(f"{MANIFEST} has no {missing}, which {SPLIT} lists: run `dvc repro`")
+    wanted = [rows[path] for path in paths]
+    places = [within(root, images.paths[row], images.sizes[row], images.offsets[row]) for row in wanted]
+    return places, [bytes.fromhex(images.digests[row]) for row in wanted]
 
 
 def _metrics(computed: Computed, seconds: float) -> FeaturizeMetrics:

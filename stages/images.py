@@ -1,31 +1,78 @@
-"""images: the data set as ``data/images/<class>/<file>``, every image known to be readable."""
+"""images: looks at the data set where it lies and writes down what is there, a row for each image."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Literal
 
 from stages.common import params
+from stages.common.documents import Document
 from stages.common.errors import InputError, run
-from stages.common.files import replacing
-from stages.common.layout import IMAGES
-from stages.dataset import classes
-from stages.dataset.sources import caltech256, digits, folder
+from stages.common.layout import MANIFEST, ORIGIN, cache_folder
+from stages.dataset import classes, looking, manifest, sources
+from stages.dataset.index import Index
+from stages.dataset.sources.source import Listing
 
-# By dataset.name: what lays a data set out in an empty folder as <class>/<file>; it returns the class names in the
-# order of their labels.
-SOURCES: dict[str, Callable[[params.Dataset, Path], list[str]]] = {
-    "digits": digits.lay_out,
-    "folder": folder.lay_out,
-    "caltech256": caltech256.lay_out,
-}
+
+class Origin(Document):
+    """data/dataset.json: which data set the manifest is of; see ``dataset`` in params.yaml."""
+
+    name: str
+    path: str
+    clutter: bool
 
 
 def main() -> None:
-    chosen = params.load().dataset
-    if chosen.name not in SOURCES:
-        raise InputError(f"params.yaml: dataset.name: must be one of {', '.join(SOURCES)} (got {chosen.name!r})")
-    with replacing(IMAGES, folder=True) as destination:
-        names = SOURCES[chosen.name](chosen, destination)
+    given = params.load()
+    chosen = given.dataset
+    source = sources.of(chosen)
+    origin = Origin(name=chosen.name, path=chosen.path, clutter=chosen.clutter)
+    if not source.reachable(chosen) and MANIFEST.exists() and ORIGIN.exists() and Origin.load(ORIGIN) == origin:
+        print(f"{source.root(chosen)} is not there: going on with what {MANIFEST} recorded of it")
+        return
+    listing = source.find(chosen)
+    with closing(Index(cache_folder(given.runtime.cache))) as index:
+        seen = looking.look([image.place for image in listing.images], index)
+    rows = good(listing, seen, chosen.on_bad_image)
+    names = checked(listing.classes, rows, str(source.root(chosen)))
+    bad = len(listing.images) - len(rows)
+    print(f"{chosen.name}: {len(rows)} images of {len(names)} classes" + (f", {bad} skipped" if bad else ""))
+    manifest.write(MANIFEST, sorted(rows, key=lambda row: manifest.order(row.path)))
     classes.write(names)
+    origin.save(ORIGIN)
+
+
+def good(listing: Listing, seen: Sequence[looking.Seen], on_bad_image: Literal["fail", "skip"]) -> list[manifest.Row]:
+    """The rows of those images that can be read.
+
+    The others are printed with ``on_bad_image`` "skip"; else the first raises InputError.
+    """
+    rows, complaints = [], []
+    for (path, name, place, complaint), found in zip(listing.images, seen):
+        if complaint is None and found.complaint is not None:
+            complaint = f"{place.name} {found.complaint}"
+        if complaint is None:
+            offset = None if place.size is None else place.offset
+            rows.append(manifest.Row(path, name, found.sha256, found.size, offset))
+        else:
+            complaints.append(complaint)
+    if complaints and on_bad_image == "fail":
+        more = f" (and {len(complaints) - 1} more like it)" if len(complaints) > 1 else ""
+        raise InputError(f"{complaints[0]}{more}; mend or remove it, or set dataset.on_bad_image: skip")
+    for complaint in complaints:
+        print(f"skipped: {complaint}")
+    return rows
+
+
+def checked(names: list[str], rows: Sequence[manifest.Row], place: str) -> list[str]:
+    """``names``. Raises InputError where one of these classes has no image, or there are fewer than two."""
+    counts = Counter(row.class_name for row in rows)
+    empty = [name for name in names if not counts[name]]
+    if empty:
+        raise InputError(f"class {empty[0]!r} in {place} holds no image: add some or remove the folder")
+    if len(names) < 2:
+        raise InputError(f"{place} holds one class ({names[0]}): there is nothing to tell apart, add a second folder")
+    return names
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from stages.classifier.scores import softmax
 from stages.common import params
 from stages.common.errors import InputError, run
 from stages.dataset import named
+from stages.dataset.places import Place
 from stages.features import compute, identity
 
 # Images whose features are in memory at a time. Each such block starts its own workers, which takes some seconds.
@@ -54,7 +55,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     sys.stdout.write(form.heading)
     paths = named.files(chosen.images, sys.stdin.buffer, complain)
     while block := list(islice(paths, BLOCK)):
-        computed = compute.compute(block, recipe, runtime, allocate, complain)
+        computed = compute.compute([Place(path) for path in block], recipe, runtime, allocate, complain)
         good = [row for row, digest in enumerate(computed.digests) if digest is not None]
         if good:
             found = softmax(head.logits(computed.features[good]))

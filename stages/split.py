@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from stages.common import params
 from stages.common.errors import run
-from stages.common.files import replacing, sha256
-from stages.common.layout import IMAGES, SPLIT, SUBSETS
-from stages.dataset import classes, lists, splitting
+from stages.common.files import replacing
+from stages.common.layout import MANIFEST, SPLIT, SUBSETS
+from stages.dataset import classes, lists, manifest, splitting
 
 # So many sets of copies are shown.
 SHOWN = 20
@@ -15,10 +15,10 @@ SHOWN = 20
 
 def main() -> None:
     chosen = params.load().split
-    digests = {path.relative_to(IMAGES).as_posix(): sha256(path) for path in sorted(IMAGES.glob("*/*"))}
+    images = manifest.read(MANIFEST)
     by_class: dict[str, set[str]] = defaultdict(set)
-    for path, digest in digests.items():
-        by_class[class_of(path)].add(digest)
+    for name, digest in zip(images.class_names, images.digests):
+        by_class[name].add(digest)
 
     subsets = splitting.assign(by_class, [chosen.train, chosen.valid, chosen.test], chosen.seed)
     left_out: dict[str, set[str]] = {}
@@ -29,18 +29,15 @@ def main() -> None:
     labels = {name: label for label, name in enumerate(classes.read())}
     with replacing(SPLIT, folder=True) as destination:
         for subset in SUBSETS:
-            members = [path for path, digest in digests.items() if subsets[digest] == subset]
-            paths = [path for path in members if digests[path] not in left_out.get(class_of(path), ())]
-            lists.write(
-                destination / f"{subset}.lst",
-                (lists.Row(index, labels[class_of(path)], path) for index, path in enumerate(paths)),
-            )
-            print(f"{subset}: {len(paths)} images")
-    report_copies(digests)
-
-
-def class_of(path: str) -> str:
-    return path.split("/")[0]
+            members = [
+                (labels[name], path)
+                for path, name, digest in zip(images.paths, images.class_names, images.digests)
+                if subsets[digest] == subset and digest not in left_out.get(name, ())
+            ]
+            rows = (lists.Row(index, label, path) for index, (label, path) in enumerate(members))
+            lists.write(destination / f"{subset}.lst", rows)
+            print(f"{subset}: {len(members)} images")
+    report_copies(images)
 
 
 def report_few(by_class: Mapping[str, set[str]], subsets: Mapping[str, str], per_class: int) -> None:
@@ -55,15 +52,15 @@ def report_few(by_class: Mapping[str, set[str]], subsets: Mapping[str, str], per
         )
 
 
-def report_copies(digests: Mapping[str, str]) -> None:
+def report_copies(images: manifest.Manifest) -> None:
     """Prints which images are copies of one another, and which of those carry two labels."""
-    copies = splitting.duplicates(digests)
+    copies = splitting.duplicates(images.digests)
     if copies:
         count = sum(map(len, copies))
         print(f"{count} images are {len(copies)} distinct ones (same bytes); each is in one subset only:")
-    for paths in copies[:SHOWN]:
-        several = len({class_of(path) for path in paths}) > 1
-        print("  " + " = ".join(paths) + ("  (in several classes!)" if several else ""))
+    for rows in copies[:SHOWN]:
+        several = len({images.class_names[row] for row in rows}) > 1
+        print("  " + " = ".join(images.paths[row] for row in rows) + ("  (in several classes!)" if several else ""))
     if len(copies) > SHOWN:
         print(f"  … and {len(copies) - SHOWN} more")
 

@@ -9,6 +9,7 @@ on them.
 """
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,7 @@ def stages() -> dict[str, dict]:
     return yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
+@functools.cache
 def imported(module: str) -> set[str]:
     """The modules of headstart that ``module`` (a path) imports anywhere in its source, as paths."""
     return {path for name in _names(module) for path in _paths(name)}
@@ -70,12 +72,14 @@ def _paths(name: str) -> Iterator[str]:
                 yield path
 
 
+@functools.cache
 def _only_words(path: str) -> bool:
     """Whether a module has no code, at most a docstring."""
     body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
     return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
 
 
+@functools.cache
 def closure(module: str) -> set[str]:
     """``module`` and all that it imports, directly or not."""
     found: set[str] = set()

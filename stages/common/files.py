@@ -2,11 +2,13 @@
 
 import contextlib
 import csv
+import fcntl
+import filecmp
 import hashlib
-import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,8 +18,10 @@ import numpy as np
 
 
 @contextlib.contextmanager
-def replacing(path: Union[str, Path], folder: bool = False) -> Iterator[Path]:
+def replacing(path: Union[str, Path], folder: bool = False, unless_same: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside ``path``; renames it to ``path`` when the block ends without an error.
+
+    unless_same: a file that already has this content stays, with its times: what goes by them need not read it again.
 
     After an error the temporary file is removed and ``path`` is as it was. One left by a killed process has the
     same name, so the next run overwrites it.
@@ -28,6 +32,9 @@ def replacing(path: Union[str, Path], folder: bool = False) -> Iterator[Path]:
     (temporary if folder else temporary.parent).mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
+        if unless_same and path.exists() and filecmp.cmp(temporary, path, shallow=False):
+            _remove(temporary)
+            return
         if folder:
             _remove(path)
         os.replace(temporary, path)
@@ -59,20 +66,23 @@ def write_text(path: Union[str, Path], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path, value):  # type: ignore[no-untyped-def]
-    """Writes ``value`` as indented JSON to ``path`` at once or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path):  # type: ignore[no-untyped-def]
-    """Reads a JSON file that a stage wrote."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
 def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Writes a table with a ``heading`` to ``path`` at once or not at all."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([heading, *rows])
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Holds the lock on making ``path``, a file beside it; waits for another process that has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{path}.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another run that is making {path}", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def sha256(path: Path) -> str:

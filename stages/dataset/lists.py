@@ -1,4 +1,4 @@
-"""MXNet's list format: one image per line, ``index \\t label \\t path`` with the path relative to data/images."""
+"""MXNet's list format: one image per line, ``index \\t label \\t path`` with the path as in the manifest."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +10,7 @@ from stages.common.layout import SPLIT
 
 
 class Row(NamedTuple):
-    """index: key of the image's record in its subset; label: number of its class; path: ``<class>/<file>``."""
+    """index: key of the image's record in its subset; label: number of its class; path: as in the manifest."""
 
     index: int  # type: ignore[assignment]  # hides the tuple's method of that name
     label: int

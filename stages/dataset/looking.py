@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ from stages.common.errors import InputError
 from stages.common.progress import progress
 from stages.dataset import decode
 from stages.dataset.index import Entry, Index, Known, Stamp, stamp_of
+from stages.dataset.places import Place, Unreadable, content, opened
 
 # Files asked of the index at once.
 ASKED = 10_000
@@ -23,14 +23,6 @@ ASKED = 10_000
 CHUNK = 32
 # Files read until the index keeps them, and so about how many a look that was broken off reads again.
 KEPT = 1_000
-
-
-class Place(NamedTuple):
-    """Where an image is: the file at ``path``, or ``size`` bytes from ``offset`` of the archive there."""
-
-    path: str
-    offset: int = 0
-    size: Optional[int] = None
 
 
 class Seen(NamedTuple):
@@ -134,21 +126,12 @@ def read(place: Place) -> Reading:
     """Reads and decodes what is at ``place``."""
     begun = time.time_ns()
     try:
-        # Other than regular files are not opened: that may wait for ever, or do something.
-        kind = os.stat(place.path).st_mode
-        if stat.S_ISDIR(kind):
-            return _unread("is a folder: images lie directly in their class's folder", begun)
-        if not stat.S_ISREG(kind):
-            return _unread("is not a file but a pipe, a socket or a device", begun)
-        with open(place.path, "rb") as file:
+        with opened(place) as file:
             stamp = stamp_of(os.fstat(file.fileno()))
-            file.seek(place.offset)
-            data = file.read(-1 if place.size is None else place.size)
+            data = content(file, place)
             unchanged = stamp == stamp_of(os.fstat(file.fileno()))
-    except OSError as error:
-        return _unread(f"cannot be read ({error.strerror})", begun)
-    if place.size is not None and len(data) < place.size:
-        return _unread("is cut short", begun)
+    except Unreadable as error:
+        return Reading(Seen("", 0, str(error)), None, begun)
     complaint = None
     try:
         decode.decode(data, "")
@@ -156,7 +139,3 @@ def read(place: Place) -> Reading:
         complaint = str(error).strip()
     seen = Seen(hashlib.sha256(data).hexdigest(), len(data), complaint)
     return Reading(seen, stamp if unchanged else None, begun)
-
-
-def _unread(complaint: str, begun: int) -> Reading:
-    return Reading(Seen("", 0, complaint), None, begun)

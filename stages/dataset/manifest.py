@@ -7,12 +7,13 @@ so that a folder is in one piece. path: relative to the place of the data set, w
 file of its own.
 """
 
+import io
 import operator
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import BinaryIO, NamedTuple, Optional
 
 from stages.common import collector
 from stages.common.errors import InputError
@@ -77,7 +78,7 @@ def write(path: Path, rows: Iterable[Row]) -> None:
     rows = iter(rows)
     first = list(islice(rows, 1))
     more = [name for name in OPTIONAL for row in first if getattr(row, name) is not None]
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    with replacing(path, unless_same=True) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write("\t".join([*COLUMNS, *more]) + "\n")
         file.writelines(_lines(chain(first, rows), len(more)))
 
@@ -99,31 +100,46 @@ def _lines(rows: Iterable[Row], more: int) -> Iterator[str]:
 
 def read(path: Path) -> Manifest:
     """The manifest at ``path``. Raises InputError naming the line that is not as :func:`write` writes it."""
+    try:
+        with open(path, "rb") as file, collector.off():
+            return _parsed(file, path)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro`") from None
+
+
+def _parsed(file: BinaryIO, path: Path) -> Manifest:
     found = Manifest([], [], [], [], [], [], [])
     names: dict[str, str] = {}
     before, number = "", 1
-    with open(path, "rb") as file, collector.off():
-        heading = tuple(file.readline().decode(errors="replace").rstrip("\n").split("\t"))
-        if heading not in HEADINGS:
-            raise InputError(f"{path}, line 1: not the heading of a manifest: run `dvc repro`")
-        line = re.compile("^" + r"\t".join(_FIELDS[name][0] for name in heading) + "$", re.MULTILINE)
-        while block := file.read(BLOCK) + file.readline():
-            rows = _rows(block, line, before)
-            if rows is None:
-                lines, what = _fault(block, heading, before)
-                raise InputError(f"{path}, line {number + lines}: {what}: run `dvc repro`")
-            columns = dict(zip(heading, zip(*rows)))
-            found.paths.extend(columns["path"])
-            # One string for each class, not for each image.
-            found.class_names.extend(map(names.setdefault, columns["class"], columns["class"]))
-            found.digests.extend(columns["sha256"])
-            found.sizes.extend(map(int, columns["bytes"]))
-            found.offsets.extend(int(offset) if offset else None for offset in columns["offset"])
-            found.groups.extend(columns.get("group", [None] * len(rows)))
-            found.splits.extend(columns.get("split", [None] * len(rows)))
-            before = order(found.paths[-1])
-            number += len(rows)
+    heading = tuple(file.readline().decode(errors="replace").rstrip("\n").split("\t"))
+    if heading not in HEADINGS:
+        raise InputError(f"{path}, line 1: not the heading of a manifest: run `dvc repro`")
+    line = re.compile("^" + r"\t".join(_FIELDS[name][0] for name in heading) + "$", re.MULTILINE)
+    while block := file.read(BLOCK) + file.readline():
+        rows = _rows(block, line, before)
+        if rows is None:
+            lines, what = _fault(block, heading, before)
+            raise InputError(f"{path}, line {number + lines}: {what}: run `dvc repro`")
+        columns = dict(zip(heading, zip(*rows)))
+        found.paths.extend(columns["path"])
+        # One string for each class, not for each image.
+        found.class_names.extend(map(names.setdefault, columns["class"], columns["class"]))
+        found.digests.extend(columns["sha256"])
+        found.sizes.extend(map(int, columns["bytes"]))
+        found.offsets.extend(int(offset) if offset else None for offset in columns["offset"])
+        found.groups.extend(columns.get("group", [None] * len(rows)))
+        found.splits.extend(columns.get("split", [None] * len(rows)))
+        before = order(found.paths[-1])
+        number += len(rows)
     return found
+
+
+def find(path: Path, wanted: Collection[str]) -> list[Row]:
+    """The rows of the images at the paths ``wanted``, those that are there; the others are not looked at."""
+    with open(path, "rb") as file:
+        heading, keys = file.readline(), {name.encode() for name in wanted}
+        lines = [line for line in file if line.partition(b"\t")[0] in keys]
+    return list(map(Row, *_parsed(io.BytesIO(heading + b"".join(lines)), path)))
 
 
 def _rows(block: bytes, line: "re.Pattern[str]", before: str) -> Optional[list[tuple[str, ...]]]:

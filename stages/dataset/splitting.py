@@ -69,9 +69,11 @@ def quotas(count: int, fractions: Sequence[float]) -> list[int]:
     return shares
 
 
-def duplicates(digests: Mapping[str, str]) -> list[list[str]]:
-    """The paths of the images that are copies of one another, a list for each such image. digests: {path: digest}."""
-    copies = defaultdict(list)
-    for path, digest in digests.items():
-        copies[digest].append(path)
-    return [paths for paths in copies.values() if len(paths) > 1]
+def duplicates(digests: Sequence[str]) -> list[list[int]]:
+    """The rows of the images that are copies of one another, a list for each such image. digests: by row."""
+    counts = Counter(digests)
+    copies: dict[str, list[int]] = defaultdict(list)
+    for row, digest in enumerate(digests):
+        if counts[digest] > 1:
+            copies[digest].append(row)
+    return list(copies.values())

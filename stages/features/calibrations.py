@@ -11,10 +11,10 @@ from stages.backbones import catalogue, zoo
 from stages.backend.mx import mx
 from stages.common.documents import Document
 from stages.common.errors import InputError
+from stages.common.layout import cache_folder
 from stages.engines import local
 from stages.engines.contract import Work
 from stages.features.recipe import Recipe
-from stages.features.store import place
 from stages.inference import compile
 from stages.inference.calibrate import Calibration, measure
 
@@ -34,7 +34,7 @@ def calibration(recipe: Recipe, cache: str) -> Calibration:
     Measured, which takes some seconds, unless it is kept in the user's cache folder whole. cache: ``runtime.cache``.
     Raises InputError where the weights are not those of ``recipe``.
     """
-    folder = place(cache)
+    folder = cache_folder(cache)
     if folder is None:
         return _measured(recipe.backbone, recipe.cut, recipe.weights)
     path = folder / FOLDER / f"{_key(recipe)}.json"

@@ -1,7 +1,6 @@
 """The driver's part: what is in the feature cache is taken from it, the rest goes through the backbone once."""
 
 import contextlib
-import hashlib
 import itertools
 import math
 import time
@@ -18,8 +17,9 @@ from stages.backend import devices
 from stages.backend.mx import mx
 from stages.common import params
 from stages.common.errors import InputError
-from stages.common.layout import WEIGHTS
+from stages.common.layout import WEIGHTS, cache_folder
 from stages.common.progress import progress
+from stages.dataset.places import Place, read
 from stages.engines import local, ray
 from stages.engines.contract import Engine, Work, Worker
 from stages.features import calibrations, extract
@@ -27,7 +27,7 @@ from stages.features.database import TRANSACTION
 from stages.features.extract import Chunk, Result
 from stages.features.identity import fingerprint
 from stages.features.recipe import Recipe
-from stages.features.store import Feature, FeatureCache, place
+from stages.features.store import Feature, FeatureCache
 from stages.inference.environment import check, environment
 
 # By runtime.engine.
@@ -53,7 +53,7 @@ class Seconds:
 
 
 class Computed(NamedTuple):
-    """features: row i is of the image at ``paths[i]``; left as allocated where that is bad.
+    """features: row i is of the image at ``places[i]``; left as allocated where that is bad.
 
     digests: SHA-256 of the files, by row; None for a bad one. forward_passes: how many images went through the network.
     workers: those that were at work.
@@ -72,30 +72,37 @@ def _refuse(path: str, error: InputError) -> None:
 
 
 def compute(
-    paths: Sequence[str],
+    places: Sequence[Place],
     recipe: Recipe,
     runtime: params.Runtime,
     allocate: Callable[[int, int], Features],
     on_bad: OnBad = _refuse,
     setup: Callable[..., extract.Start] = extract.set_up,
+    known: Optional[Sequence[bytes]] = None,
 ) -> Computed:
-    """Computes the features of the images at ``paths``.
+    """Computes the features of the images at ``places``.
 
     Images with the same bytes go through the network once, and none does whose feature the cache holds.
 
     runtime: that section of the params. allocate(n, dim): returns the array to be filled. on_bad(path, error): called
     for every file that cannot be read or decoded, with an InputError that says why, which it raises unless told
     otherwise. setup: what a worker is set up by; see :func:`extract.set_up`, whose arguments it gets.
+    known: the SHA-256 digests of the images' bytes, where they are known; a file is opened then only if its feature is
+    missing.
 
     Raises InputError for a feature beyond the array's dtype, and for a calibration that is not that of the recipe.
     """
     seconds = Seconds()
-    with _added(seconds, "read"):
-        digests = [_digest(path, on_bad) for path in progress(paths, desc="reading", leave=False)]
+    digests: list[Optional[bytes]]
+    if known is None:
+        with _added(seconds, "read"):
+            digests = [_digest(place, on_bad) for place in progress(places, desc="reading", leave=False)]
+    else:
+        digests = list(known)
     dim = _dim(recipe)
-    images = _Images(paths, digests, allocate(len(paths), dim), on_bad)
+    images = _Images(places, digests, allocate(len(places), dim), on_bad)
     about = " ".join([*recipe[:4], recipe.weights[:12]])
-    cache = FeatureCache(place(runtime.cache), runtime.cache_gb, fingerprint(recipe), about, dim)
+    cache = FeatureCache(cache_folder(runtime.cache), runtime.cache_gb, fingerprint(recipe), about, dim)
     workers: set[Worker] = set()
     with contextlib.closing(cache):
         missing = _fill_from_cache(images, cache, seconds)
@@ -120,16 +127,18 @@ def compute(
 class _Images:
     """The images asked for, by row; ``rows`` are those of each digest, in order."""
 
-    def __init__(self, paths: Sequence[str], digests: list[Optional[bytes]], features: Features, on_bad: OnBad) -> None:
-        self.paths, self.digests, self.features, self._on_bad = paths, digests, features, on_bad
+    def __init__(
+        self, places: Sequence[Place], digests: list[Optional[bytes]], features: Features, on_bad: OnBad
+    ) -> None:
+        self.places, self.digests, self.features, self._on_bad = places, digests, features, on_bad
         self.rows: dict[bytes, list[int]] = {}
         for row, digest in enumerate(digests):
             if digest is not None:
                 self.rows.setdefault(digest, []).append(row)
 
-    def path(self, digest: bytes) -> str:
+    def place(self, digest: bytes) -> Place:
         """Of the first with these bytes."""
-        return self.paths[self.rows[digest][0]]
+        return self.places[self.rows[digest][0]]
 
     def fill(self, digests: Sequence[bytes], features: Union[NDArray[np.float32], Sequence[Feature]]) -> None:
         firsts = [self.rows[digest][0] for digest in digests]
@@ -137,8 +146,8 @@ class _Images:
             self.features[firsts] = features
         finite = np.isfinite(self.features[firsts]).all(axis=1)
         if not finite.all():
-            path, dtype = self.paths[firsts[finite.argmin()]], self.features.dtype.name
-            raise InputError(f"{path} has a feature beyond {dtype}: set featurize.dtype to float32")
+            place, dtype = self.places[firsts[finite.argmin()]], self.features.dtype.name
+            raise InputError(f"{place.name} has a feature beyond {dtype}: set featurize.dtype to float32")
         for digest, feature in zip(digests, features):
             if len(self.rows[digest]) > 1:
                 self.features[self.rows[digest]] = feature
@@ -146,9 +155,9 @@ class _Images:
     def refuse(self, digest: bytes, error: InputError) -> None:
         """Reports the images with these bytes as bad."""
         first, *copies = self.rows[digest]
-        self._on_bad(self.paths[first], error)
+        self._on_bad(self.places[first].name, error)
         for row in copies:
-            self._on_bad(self.paths[row], InputError(f"{self.paths[row]} is a copy: {error}"))
+            self._on_bad(self.places[row].name, InputError(f"{self.places[row].name} is a copy: {error}"))
         for row in self.rows[digest]:
             self.digests[row] = None
 
@@ -187,7 +196,7 @@ def _results(
     parameters = file.read_bytes() if runtime.engine in ELSEWHERE else file
     work = Work(
         partial(setup, recipe=recipe, parameters=parameters, calibration=calibration, batch_size=size),
-        chunks=(_chunk(batch, [images.path(digest) for digest in batch]) for batch in _batches(digests, size)),
+        chunks=(_chunk(batch, [images.place(digest) for digest in batch]) for batch in _batches(digests, size)),
         count=math.ceil(len(digests) / size),
         environment=environment(catalogue.find(recipe.backbone), recipe.precision),
         describe=lambda chunk: ", ".join(chunk.paths),
@@ -201,31 +210,24 @@ def _batches(values: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _chunk(digests: Sequence[bytes], paths: Sequence[str]) -> Chunk:
+def _chunk(digests: Sequence[bytes], places: Sequence[Place]) -> Chunk:
     files = []
-    for digest, path in zip(digests, paths):
-        data, now = read(path)
+    for digest, place in zip(digests, places):
+        try:
+            data, now = read(place)
+        except InputError as error:
+            raise InputError(f"{error}: `dvc repro` takes up what has changed") from None
         if now != digest:
-            raise InputError(f"{path} was changed while it was being featurized: run the same command again")
+            raise InputError(f"{place.name} was changed since it was looked at: run the same command again")
         files.append(data)
-    return Chunk(paths, digests, files)
+    return Chunk([place.name for place in places], digests, files)
 
 
-def read(path: str) -> tuple[bytes, bytes]:
-    """The bytes of an image file and their SHA-256 digest. Raises InputError where it cannot be read."""
+def _digest(place: Place, on_bad: OnBad) -> Optional[bytes]:
     try:
-        with open(path, "rb", buffering=0) as file:
-            data = file.read()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from None
-    return data, hashlib.sha256(data).digest()
-
-
-def _digest(path: str, on_bad: OnBad) -> Optional[bytes]:
-    try:
-        return read(path)[1]
+        return read(place)[1]
     except InputError as error:
-        on_bad(path, error)
+        on_bad(place.name, error)
         return None
 
 

@@ -5,7 +5,6 @@ feature as little-endian float32. ``database`` has how they lie on disk.
 """
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Optional, TypeVar
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from stages.features.database import (
@@ -29,18 +27,8 @@ from stages.features.database import (
     unseal,
 )
 
-VARIABLE = "HEADSTART_CACHE"
-
 Feature = NDArray[np.float32]  # (dim,)
 Answer = TypeVar("Answer")
-
-
-def place(setting: str) -> Optional[Path]:
-    """The cache's folder, or None for no cache: ``$HEADSTART_CACHE`` (a folder, or off) before ``setting``."""
-    setting = os.environ.get(VARIABLE) or setting
-    if setting == "off":
-        return None
-    return platformdirs.user_cache_path("headstart") / "features" if setting == "auto" else Path(setting).absolute()
 
 
 class FeatureCache:

@@ -2,9 +2,9 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from PIL import Image
 
@@ -13,9 +13,10 @@ from stages.classifier.scores import Labels, TestMetrics, TrainMetrics, softmax
 from stages.classifier.trained import HeadInfo
 from stages.common import params
 from stages.common.errors import InputError
-from stages.common.layout import CURVES, IMAGES, METRICS, SPLIT
-from stages.dataset import lists
+from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT
+from stages.dataset import lists, manifest, sources
 from stages.dataset.decode import decode
+from stages.dataset.places import Place, read, within
 from stages.features.records import FeaturizeMetrics
 from stages.report.figures import Probabilities, least_sure, surest_mistakes
 
@@ -24,10 +25,10 @@ THUMBNAIL = 160
 
 
 class Picture(NamedTuple):
-    """path: ``<class>/<file>``. jpeg: a thumbnail, the bytes of a JPEG file."""
+    """path: as in the manifest. jpeg: a thumbnail, the bytes of a JPEG file; None where the image is not to be had."""
 
     path: str
-    jpeg: bytes
+    jpeg: Optional[bytes]
 
 
 class Curves(NamedTuple):
@@ -69,7 +70,9 @@ def gather(given: params.Params, info: HeadInfo, metrics: TestMetrics, labels: L
         classes=info.features.classes,
         labels=labels,
         probabilities=probabilities,
-        pictures=_pictures({*surest_mistakes(probabilities, labels), *least_sure(probabilities, labels)}, labels),
+        pictures=_pictures(
+            {*surest_mistakes(probabilities, labels), *least_sure(probabilities, labels)}, labels, given.dataset
+        ),
         loss=Curves(_curve("train", "loss"), _curve("valid", "loss")),
         top1=Curves(_curve("train", "top1"), _curve("valid", "top1")),
         training=TrainMetrics.load(METRICS / "train.json"),
@@ -78,12 +81,27 @@ def gather(given: params.Params, info: HeadInfo, metrics: TestMetrics, labels: L
     )
 
 
-def _pictures(shown: Iterable[int], labels: Labels) -> dict[int, Picture]:
+def _pictures(shown: Collection[int], labels: Labels, chosen: params.Dataset) -> dict[int, Picture]:
     rows = lists.read("test")
     if [row.label for row in rows] != labels.tolist():
         raise InputError(f"the features are not those of {SPLIT}/test.lst: run `dvc repro`")
-    paths = {row: rows[row].path for row in shown}
-    return {row: Picture(path, thumbnail(decode((IMAGES / path).read_bytes(), path))) for row, path in paths.items()}
+    found = {row.path: row for row in manifest.find(MANIFEST, {rows[row].path for row in shown})}
+    root = sources.of(chosen).root(chosen)
+    pictures = {}
+    for row in shown:
+        path = rows[row].path
+        image = found.get(path)
+        if image is None:
+            raise InputError(f"{MANIFEST} has no {path}, which {SPLIT}/test.lst lists: run `dvc repro`")
+        pictures[row] = Picture(path, _thumbnail(within(root, path, image.size, image.offset)))
+    return pictures
+
+
+def _thumbnail(place: Place) -> Optional[bytes]:
+    try:
+        return thumbnail(decode(read(place)[0], place.name))
+    except InputError:
+        return None
 
 
 def thumbnail(image: Image.Image) -> bytes:

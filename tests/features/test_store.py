@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.common.layout import cache_folder
 from stages.features import database
-from stages.features.store import FeatureCache, place
+from stages.features.store import FeatureCache
 from tests.conftest import ROOT
 
 FINGERPRINT = bytes(range(32))
@@ -293,10 +294,10 @@ def test_several_processes_use_it_at_once(folder):
 
 def test_the_variable_comes_before_the_setting(monkeypatch, tmp_path):
     monkeypatch.delenv("HEADSTART_CACHE")
-    assert place("off") is None
-    assert place(str(tmp_path)) == tmp_path
-    assert "headstart" in str(place("auto"))
+    assert cache_folder("off") is None
+    assert cache_folder(str(tmp_path)) == tmp_path
+    assert "headstart" in str(cache_folder("auto"))
     monkeypatch.setenv("HEADSTART_CACHE", "off")
-    assert place("auto") is None
+    assert cache_folder("auto") is None
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path))
-    assert place("off") == tmp_path
+    assert cache_folder("off") == tmp_path

@@ -1,20 +1,20 @@
-"""Caltech-256 (Griffin, Holub & Perona 2007): fetches the published archive and unpacks its images.
+"""Caltech-256 (Griffin, Holub & Perona 2007): fetches the published archive, and reads its images where they lie in it.
 
 The archive holds 30,607 images as ``256_ObjectCategories/<NNN>.<class>/<file>.jpg`` in 257 folders, the last of
 which is ``257.clutter``, and a few other entries (``198.spider/RENAME2``, empty folders in ``056.dog``).
 """
 
 import re
-import shutil
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-import platformdirs
-
 from stages.common.errors import InputError
+from stages.common.layout import user_cache
 from stages.common.params import Dataset
-from stages.dataset.sources.download import Published, byte_bar, fetch
+from stages.dataset.places import Place
+from stages.dataset.sources.download import Published, fetch
+from stages.dataset.sources.source import Listed, Listing, Source
 
 NAME = "256_ObjectCategories.tar"
 PUBLISHED = Published(
@@ -28,48 +28,46 @@ CLUTTER = "clutter"
 # The name starts with a letter or digit: never with a dot, so it is no path out of its folder.
 _CLASS = re.compile(r"[0-9]{3}\.([A-Za-z0-9].*)")
 
-# The images by class name.
-Classes = Mapping[str, Sequence[tarfile.TarInfo]]
+
+def root(chosen: Dataset) -> Path:
+    """The folder that holds the archive."""
+    return _archive(chosen).parent
 
 
-def lay_out(chosen: Dataset, destination: Path) -> list[str]:
-    """Unpacks Caltech-256 into ``destination``; returns its class names in the published order.
+def reachable(chosen: Dataset) -> bool:
+    return _archive(chosen).is_file()
 
-    ``chosen.path`` is the archive, if the user has it; anything else means to download it, once, into the user's cache
-    folder. The archive's MD5 vouches for the images.
-    """
+
+def _archive(chosen: Dataset) -> Path:
+    """``chosen.path``, if the user has it there; else where it is downloaded to, in the user's cache folder."""
     own = Path(chosen.path)
-    archive = fetch(PUBLISHED, own if own.is_file() else platformdirs.user_cache_path("headstart") / "downloads")
-    names = extract(archive, destination, chosen.clutter)
-    print(f"caltech256: {sum(1 for _ in destination.glob('*/*'))} images of {len(names)} classes")
-    return names
+    return own if own.is_file() else user_cache() / "downloads" / NAME
 
 
-def extract(archive: Path, destination: Path, clutter: bool = True) -> list[str]:
-    """Unpacks the images to ``destination/<class>/<file>``; returns the class names in the order of their numbers.
+def find(chosen: Dataset) -> Listing:
+    """Lists the images as they lie in the archive; a class is named without its number.
 
-    A class is named without its number; ``clutter=False`` leaves out the one called so. ``destination`` is replaced,
-    and not touched before everything has been unpacked beside it.
+    Downloads the archive where it is nowhere, once. Its MD5 vouches for it, and is looked at again only where the file
+    has changed. ``chosen.clutter`` false leaves out the class called so.
 
     Raises InputError if the archive is damaged, has no class, has two classes of one name, or has a member that
-    is a link or a device or lies outside of the archive's own folder.
+    is a link, a device or sparse, lies outside of the archive's own folder, or has a name that no list can hold.
     """
-    part = destination.with_name(f"{destination.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    archive = _archive(chosen)
+    fetch(PUBLISHED, archive if archive.is_file() else archive.parent)
     try:
         with tarfile.open(archive, "r:") as tar:
             classes = _classes(_members(tar, archive), archive)
-            if not clutter:
-                classes.pop(CLUTTER, None)
-            _write(tar, classes, part)
-        if destination.exists():
-            shutil.rmtree(destination)
-        part.rename(destination)
     except tarfile.TarError as error:
         raise InputError(f"{archive} is damaged or no tar archive ({error}): delete it and fetch it again") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return list(classes)
+    if not chosen.clutter:
+        classes.pop(CLUTTER, None)
+    images = [
+        Listed(f"{archive.name}/{member.name}", name, Place(str(archive), member.offset_data, member.size, member.name))
+        for name, members in classes.items()
+        for member in members
+    ]
+    return Listing(list(classes), images)
 
 
 def _members(tar: tarfile.TarFile, archive: Path) -> list[tarfile.TarInfo]:
@@ -81,12 +79,21 @@ def _members(tar: tarfile.TarFile, archive: Path) -> list[tarfile.TarInfo]:
         raise tarfile.ReadError("it ends too early")
     for member in members:
         path = PurePosixPath(member.name)
-        if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
+        plain = member.isdir() or (member.isreg() and not member.issparse())
+        if path.is_absolute() or ".." in path.parts or not plain or not _listable(member.name):
             raise InputError(
-                f"{archive} has the member {member.name!r}, which is a link or a device or lies outside of the "
-                "archive's folder, so nothing was unpacked: fetch the archive again from where you trust it"
+                f"{archive} has the member {member.name[:300]!r}, which is a link, a device or sparse, lies outside of "
+                "the archive's folder, or has a tab or line break in its name: fetch the archive again from where you "
+                "trust it"
             )
     return members
+
+
+def _listable(name: str) -> bool:
+    try:
+        return not set("\t\n\r") & set(name.encode().decode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _classes(members: Sequence[tarfile.TarInfo], archive: Path) -> dict[str, list[tarfile.TarInfo]]:
@@ -110,13 +117,4 @@ def _classes(members: Sequence[tarfile.TarInfo], archive: Path) -> dict[str, lis
     return classes
 
 
-def _write(tar: tarfile.TarFile, classes: Classes, folder: Path) -> None:
-    with byte_bar("unpack", sum(image.size for images in classes.values() for image in images)) as bar:
-        for name, images in classes.items():
-            (folder / name).mkdir(parents=True)
-            for image in images:
-                content = tar.extractfile(image)
-                assert content is not None  # it is a plain file
-                with open(folder / name / PurePosixPath(image.name).name, "wb") as file:
-                    shutil.copyfileobj(content, file)
-                bar.update(image.size)
+SOURCE = Source(root, reachable, find)

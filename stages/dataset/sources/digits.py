@@ -7,26 +7,54 @@ import numpy as np
 from PIL import Image
 
 from stages.common.errors import InputError
+from stages.common.files import one_at_a_time, replacing
+from stages.common.layout import user_cache
 from stages.common.params import Dataset
+from stages.dataset.places import Place
+from stages.dataset.sources.source import Listed, Listing, Source
+
+CLASSES = [str(digit) for digit in range(10)]
+COUNT = 1797
 
 
-def lay_out(chosen: Dataset, destination: Path) -> list[str]:
-    """Writes the digits as PNG into ``<destination>/<digit>/``; returns the class names, "0" to "9"."""
-    rows = np.loadtxt(_file(), delimiter=",")
-    names = [str(digit) for digit in range(10)]
-    for name in names:
+def root(chosen: Dataset) -> Path:
+    """They lie as PNG files in the user's cache folder, once for all workspaces."""
+    return user_cache() / "digits"
+
+
+def reachable(chosen: Dataset) -> bool:
+    return True
+
+
+def find(chosen: Dataset) -> Listing:
+    """Lists the digits, and writes them where they are not there yet: ``<digit>/<number>.png``."""
+    folder = root(chosen)
+    if len(_files(folder)) != COUNT:
+        with one_at_a_time(folder), replacing(folder, folder=True) as destination:
+            _write(destination)
+    images = [Listed(f"{path.parent.name}/{path.name}", path.parent.name, Place(str(path))) for path in _files(folder)]
+    return Listing(CLASSES, images)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[0-9]/*.png"))
+
+
+def _write(destination: Path) -> None:
+    for name in CLASSES:
         (destination / name).mkdir()
-    for number, row in enumerate(rows):
+    for number, row in enumerate(np.loadtxt(_table(), delimiter=",")):
         # Grey levels are 0 to 16; the last number is the digit.
         grey = np.round(row[:-1].reshape(8, 8) * (255 / 16)).astype(np.uint8)
-        Image.fromarray(grey).save(destination / names[int(row[-1])] / f"{number:04}.png")
-    print(f"digits: {len(rows)} images of {len(names)} classes")
-    return names
+        Image.fromarray(grey).save(destination / CLASSES[int(row[-1])] / f"{number:04}.png")
 
 
-def _file() -> Path:
+def _table() -> Path:
     # Found, not imported: to import scikit-learn takes longer than all the rest.
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise InputError("scikit-learn, which brings the digits, is not installed: run `make setup`")
     return Path(package.origin).parent / "datasets/data/digits.csv.gz"
+
+
+SOURCE = Source(root, reachable, find)

@@ -1,11 +1,10 @@
 """Fetches a published file over HTTP into a folder: continued where it broke off, its MD5 checked."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,9 @@ from tqdm import tqdm
 from urllib3.util import Retry
 
 from stages.common.errors import InputError
+from stages.common.files import one_at_a_time, write_text
+from stages.common.layout import user_cache
+from stages.dataset.index import settled, stamp_of
 
 # How often a request that fails is sent again, after 0, 2, 4, … times BACKOFF seconds.
 RETRIES = 3
@@ -58,12 +60,17 @@ def fetch(published: Published, place: Path) -> Path:
         target = place / published.name
         if not target.exists():
             place.mkdir(parents=True, exist_ok=True)
-            with _one_at_a_time(target):
+            with one_at_a_time(target):
                 if not target.exists():  # another run may have had the lock
                     _download(published, target)
                     return target
+    if _is_known(target, published.md5):
+        return target
+    begun = time.time_ns()
     found = _md5(target)
-    if found != published.md5:
+    if found == published.md5:
+        _note(target, found, begun)
+    else:
         raise InputError(
             f"{target} is not {published.title} as published (its MD5 is {found}, not {published.md5}): delete it and "
             "run again to download it, or unpack it yourself and use it as a folder of images"
@@ -71,22 +78,31 @@ def fetch(published: Published, place: Path) -> Path:
     return target
 
 
+def _is_known(target: Path, md5: str) -> bool:
+    """Whether the file is as it was when it was found to have this MD5."""
+    try:
+        return _notice(target).read_text(encoding="utf-8") == f"{md5} {stamp_of(target.stat())}"
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _note(target: Path, md5: str, begun: int) -> None:
+    """Notes the MD5 that was found from the time ``begun`` (nanoseconds) on."""
+    stamp = stamp_of(target.stat())
+    if settled(stamp, begun):
+        with contextlib.suppress(OSError):
+            write_text(_notice(target), f"{md5} {stamp}")
+
+
+def _notice(target: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(os.path.realpath(target))).hexdigest()[:32]
+    return user_cache() / "downloads" / f"{name}.checked"
+
+
 def _from_environment(published: Published) -> Published:
     url = os.environ.get(f"{published.variable}_URL") or published.url
     md5 = os.environ.get(f"{published.variable}_MD5") or published.md5
     return published._replace(url=url, md5=md5.lower())
-
-
-@contextlib.contextmanager
-def _one_at_a_time(target: Path) -> Iterator[None]:
-    """Holds the lock on downloading ``target``; waits for another process that has it."""
-    with open(f"{target}.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another run that is downloading {target}", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _download(published: Published, target: Path) -> None:

@@ -1,0 +1,74 @@
+"""Where the bytes of an image are: a file, or a piece of an archive."""
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Optional
+
+from stages.common.errors import InputError
+
+ARCHIVE = ".tar"
+
+
+class Unreadable(Exception):
+    """Why a place cannot be read; the message lacks its subject: "is a folder"."""
+
+
+class Place(NamedTuple):
+    """The file at ``path``; or ``size`` bytes from ``offset`` of the archive there, which it calls ``member``."""
+
+    path: str
+    offset: int = 0
+    size: Optional[int] = None
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return f"{self.path}/{self.member}" if self.member else self.path
+
+
+def within(root: Path, path: str, size: int, offset: Optional[int]) -> Place:
+    """The place of an image that the manifest lists so, in the data set at ``root``."""
+    if offset is None:
+        return Place(f"{root}/{path}")
+    archive, _, member = path.partition(f"{ARCHIVE}/")
+    return Place(f"{root}/{archive}{ARCHIVE}", offset, size, member)
+
+
+@contextlib.contextmanager
+def opened(place: Place) -> Iterator[BinaryIO]:
+    """The file of ``place``, open where its bytes begin. Raises Unreadable, and so does what reads in the block."""
+    try:
+        # Other than regular files are not opened: that may wait for ever, or do something.
+        kind = os.stat(place.path).st_mode
+        if stat.S_ISDIR(kind):
+            raise Unreadable("is a folder: images lie directly in their class's folder")
+        if not stat.S_ISREG(kind):
+            raise Unreadable("is not a file but a pipe, a socket or a device")
+        with open(place.path, "rb") as file:
+            file.seek(place.offset)
+            yield file
+    except OSError as error:
+        raise Unreadable(f"cannot be read ({error.strerror})") from None
+
+
+def content(file: BinaryIO, place: Place) -> bytes:
+    """The bytes at ``place``, from what :func:`opened` gave. Raises Unreadable where there are fewer."""
+    data = file.read(-1 if place.size is None else place.size)
+    if place.size is not None and len(data) < place.size:
+        raise Unreadable("is cut short")
+    return data
+
+
+def read(place: Place) -> tuple[bytes, bytes]:
+    """The bytes at ``place`` and their SHA-256 digest. Raises InputError where they cannot be read."""
+    try:
+        with opened(place) as file:
+            data = content(file, place)
+    except Unreadable as error:
+        raise InputError(f"{place.name} {error}") from None
+    return data, hashlib.sha256(data).digest()

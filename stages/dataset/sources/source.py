@@ -1,0 +1,39 @@
+"""What a source of images is: a module of functions that knows one kind of data set, where it lies."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from stages.common.params import Dataset
+from stages.dataset.places import Place
+
+
+class Listed(NamedTuple):
+    """An image that the data set lists.
+
+    path: relative to the data set's root, as in the manifest. complaint: what is known to be wrong with it.
+    """
+
+    path: str
+    class_name: str
+    place: Place
+    complaint: Optional[str] = None
+
+
+class Listing(NamedTuple):
+    """What a data set lists, nothing of it read yet. classes: their names, in the order of their labels."""
+
+    classes: list[str]
+    images: list[Listed]
+
+
+class Source(NamedTuple):
+    """root(chosen): the folder to which paths are relative; it need not be there.
+
+    reachable(chosen): whether the images are to be had here. find(chosen): lists them, and fetches what it must.
+    Raises InputError where they are not as they should be.
+    """
+
+    root: Callable[[Dataset], Path]
+    reachable: Callable[[Dataset], bool]
+    find: Callable[[Dataset], Listing]
