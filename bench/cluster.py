@@ -25,7 +25,7 @@ import numpy as np
 from bench.pictures import encoded, photo
 from bench.workspace import DIM, IMAGES, workspace
 from stages.backbones import catalogue, zoo
-from stages.common import layout, params
+from stages.common import caches, layout, params
 from stages.dataset.places import Place, read
 from stages.engines.contract import Work
 from stages.features import compute, extract, identity
@@ -87,7 +87,7 @@ def feed(folder: str, count: int, runtime: dict[str, object]) -> Fed:
     changed = given.runtime.model_copy(update={"devices": "cpu", "workers": 1, **runtime})
     array: Any = Discard()
     with tempfile.TemporaryDirectory() as cache:
-        os.environ[layout.CACHE_VARIABLE] = cache
+        os.environ[caches.CACHE_VARIABLE] = cache
         recipe = identity.current(given.backbone.cut, given.featurize, cache)
         begun = time.perf_counter()
         compute.compute([Place(file) for file in files], recipe, changed, lambda n, dim: array, setup=without_network)

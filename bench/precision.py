@@ -20,7 +20,7 @@ from bench.project import set_params
 from bench.table import Row
 from stages import evaluate, featurize, images, split, train, weights
 from stages.classifier.scores import TestMetrics
-from stages.common import layout, params
+from stages.common import caches, layout, params
 
 PICTURES = ("astronaut", "brick", "camera", "cat", "coffee", "coins", "grass", "gravel", "hubble_deep_field",
             "immunohistochemistry", "moon", "page", "retina", "rocket", "text")  # fmt: skip
@@ -55,7 +55,7 @@ def accuracies(dataset: dict[str, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        os.environ[layout.CACHE_VARIABLE] = "off"
+        os.environ[caches.CACHE_VARIABLE] = "off"
         try:
             for precision in filter(computable, PRECISIONS):
                 set_params(Path(params.FILE), dataset=dataset, featurize={"precision": precision})

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from bench.project import set_params
 from stages import featurize, weights
-from stages.common import layout, params
+from stages.common import caches, layout, params
 from stages.dataset import classes, lists, manifest
 from stages.features.records import FeaturizeMetrics
 
@@ -66,7 +66,7 @@ def _save(images: Iterable[bytes]) -> None:
 
 def run_featurize(cache: str) -> FeaturizeMetrics:
     """Runs the stage with ``$HEADSTART_CACHE`` set to ``cache``; returns its metrics."""
-    os.environ[layout.CACHE_VARIABLE] = cache
+    os.environ[caches.CACHE_VARIABLE] = cache
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         featurize.main()
     return FeaturizeMetrics.load(layout.METRICS / "featurize.json")

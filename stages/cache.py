@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Optional
 
 from stages.common import params
+from stages.common.caches import CACHE_VARIABLE, cache_folder
 from stages.common.errors import InputError, run
-from stages.common.layout import CACHE_VARIABLE, cache_folder
 from stages.features import calibrations
 from stages.features.database import FILE, Database, is_damage, plain, remove
 

@@ -11,8 +11,9 @@ from stages.common import params
 from stages.common.errors import InputError, run
 from stages.common.files import mapped_array
 from stages.common.layout import FEATURES, MANIFEST, METRICS, SPLIT, SUBSETS
-from stages.dataset import classes, lists, manifest, sources
+from stages.dataset import classes, lists, manifest
 from stages.dataset.places import Place, within
+from stages.dataset.sources import table
 from stages.features import identity, records
 from stages.features.compute import Computed, compute
 from stages.features.records import FeaturesInfo, FeaturizeMetrics
@@ -57,7 +58,7 @@ def located(paths: Sequence[str], chosen: params.Dataset) -> tuple[list[Place], 
 
     Raises InputError for one that the manifest does not have.
     """
-    images, root = manifest.read(MANIFEST), sources.of(chosen).root(chosen)
+    images, root = manifest.read(MANIFEST), table.of(chosen).root(chosen)
     rows = {path: row for row, path in enumerate(images.paths)}
     missing = next((path for path in paths if path not in rows), None)
     if missing is not None:

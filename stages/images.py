@@ -6,11 +6,13 @@ from contextlib import closing
 from typing import Literal
 
 from stages.common import params
+from stages.common.caches import cache_folder
 from stages.common.documents import Document
 from stages.common.errors import InputError, run
-from stages.common.layout import MANIFEST, ORIGIN, cache_folder
-from stages.dataset import classes, looking, manifest, sources
+from stages.common.layout import MANIFEST, ORIGIN
+from stages.dataset import classes, looking, manifest
 from stages.dataset.index import Index
+from stages.dataset.sources import table
 from stages.dataset.sources.source import Listing
 
 
@@ -25,7 +27,7 @@ class Origin(Document):
 def main() -> None:
     given = params.load()
     chosen = given.dataset
-    source = sources.of(chosen)
+    source = table.of(chosen)
     origin = Origin(name=chosen.name, path=chosen.path, clutter=chosen.clutter)
     if not source.reachable(chosen) and MANIFEST.exists() and ORIGIN.exists() and Origin.load(ORIGIN) == origin:
         print(f"{source.root(chosen)} is not there: going on with what {MANIFEST} recorded of it")

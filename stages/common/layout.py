@@ -1,10 +1,6 @@
-"""Where everything is: of a project, relative to the root of the repository, and of a user."""
+"""Where everything is, relative to the root of the repository."""
 
-import os
 from pathlib import Path
-from typing import Optional
-
-import platformdirs
 
 MANIFEST = Path("data/manifest.tsv")
 ORIGIN = Path("data/dataset.json")
@@ -17,22 +13,3 @@ METRICS = Path("metrics")
 CURVES = METRICS / "curves"
 
 SUBSETS = ("train", "valid", "test")
-
-# Overrides ``runtime.cache``.
-CACHE_VARIABLE = "HEADSTART_CACHE"
-
-
-def user_cache() -> Path:
-    """The user's cache folder, where what is bundled or downloaded lies once for all workspaces."""
-    return platformdirs.user_cache_path("headstart")
-
-
-def cache_folder(setting: str) -> Optional[Path]:
-    """The folder of the feature cache and of the index of files, or None for no cache.
-
-    setting: ``runtime.cache`` of the params; ``$HEADSTART_CACHE`` (a folder, or off) goes before it.
-    """
-    setting = os.environ.get(CACHE_VARIABLE) or setting
-    if setting == "off":
-        return None
-    return user_cache() / "features" if setting == "auto" else Path(setting).absolute()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from stages.backbones import catalogue, zoo
 from stages.backend.mx import mx
+from stages.common.caches import cache_folder
 from stages.common.documents import Document
 from stages.common.errors import InputError
-from stages.common.layout import cache_folder
 from stages.engines import local
 from stages.engines.contract import Work
 from stages.features.recipe import Recipe

@@ -16,8 +16,9 @@ from stages.backbones import catalogue, zoo
 from stages.backend import devices
 from stages.backend.mx import mx
 from stages.common import params
+from stages.common.caches import cache_folder
 from stages.common.errors import InputError
-from stages.common.layout import WEIGHTS, cache_folder
+from stages.common.layout import WEIGHTS
 from stages.common.progress import progress
 from stages.dataset.places import Place, read
 from stages.engines import local, ray
@@ -85,10 +86,9 @@ def compute(
     Images with the same bytes go through the network once, and none does whose feature the cache holds.
 
     runtime: that section of the params. allocate(n, dim): returns the array to be filled. on_bad(path, error): called
-    for every file that cannot be read or decoded, with an InputError that says why, which it raises unless told
-    otherwise. setup: what a worker is set up by; see :func:`extract.set_up`, whose arguments it gets.
-    known: the SHA-256 digests of the images' bytes, where they are known; a file is opened then only if its feature is
-    missing.
+    for every file that cannot be read or decoded, with an InputError that says why; it raises that unless told
+    otherwise. setup: what a worker is set up by, with the arguments of :func:`extract.set_up`.
+    known: the SHA-256 digests of the images' bytes; with them a file is opened only if its feature is missing.
 
     Raises InputError for a feature beyond the array's dtype, and for a calibration that is not that of the recipe.
     """

@@ -14,9 +14,10 @@ from stages.classifier.trained import HeadInfo
 from stages.common import params
 from stages.common.errors import InputError
 from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT
-from stages.dataset import lists, manifest, sources
+from stages.dataset import lists, manifest
 from stages.dataset.decode import decode
 from stages.dataset.places import Place, read, within
+from stages.dataset.sources import table
 from stages.features.records import FeaturizeMetrics
 from stages.report.figures import Probabilities, least_sure, surest_mistakes
 
@@ -86,7 +87,7 @@ def _pictures(shown: Collection[int], labels: Labels, chosen: params.Dataset) ->
     if [row.label for row in rows] != labels.tolist():
         raise InputError(f"the features are not those of {SPLIT}/test.lst: run `dvc repro`")
     found = {row.path: row for row in manifest.find(MANIFEST, {rows[row].path for row in shown})}
-    root = sources.of(chosen).root(chosen)
+    root = table.of(chosen).root(chosen)
     pictures = {}
     for row in shown:
         path = rows[row].path

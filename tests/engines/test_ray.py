@@ -15,6 +15,7 @@ from ray.cluster_utils import Cluster
 from bench.pictures import save_folder
 from stages.common import params
 from stages.common.errors import InputError
+from stages.dataset.places import Place
 from stages.engines import cluster, crew
 from stages.engines.contract import Work
 from stages.engines.ray import engine
@@ -160,7 +161,8 @@ def featurize(paths, setup=extract.set_up, **runtime):
     """What :func:`compute.compute` returns for the images at ``paths``."""
     recipe = identity.current("auto", params.load(ROOT / "params.yaml").featurize, "off")
     runtime = RUNTIME.model_copy(update={"devices": "cpu", "batch_size": 2, **runtime})
-    return compute.compute(paths, recipe, runtime, lambda *shape: np.full(shape, np.nan, np.float32), setup=setup)
+    places = [Place(path) for path in paths]
+    return compute.compute(places, recipe, runtime, lambda *shape: np.full(shape, np.nan, np.float32), setup=setup)
 
 
 def test_features_are_the_same_bytes_though_nodes_die_and_another_comes(nodes, photos, monkeypatch):
@@ -281,9 +283,11 @@ def test_the_local_engine_never_imports_ray(photos):
         "from stages.features import compute, identity\n"
         "from stages import featurize\n"
         "from stages.common import params\n"
+        "from stages.dataset.places import Place\n"
         "given = params.load(sys.argv[1])\n"
         "recipe = identity.current('auto', given.featurize, 'off')\n"
-        "print(compute.compute(sys.argv[2:], recipe, given.runtime, lambda *s: numpy.zeros(s)).forward_passes)\n"
+        "places = [Place(path) for path in sys.argv[2:]]\n"
+        "print(compute.compute(places, recipe, given.runtime, lambda *s: numpy.zeros(s)).forward_passes)\n"
     )
     command = [sys.executable, "-c", program, str(ROOT / "params.yaml"), *photos[:2]]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HEADSTART_CACHE": "off"}

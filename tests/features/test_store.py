@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.common.layout import cache_folder
+from stages.common.caches import cache_folder
 from stages.features import database
 from stages.features.store import FeatureCache
 from tests.conftest import ROOT

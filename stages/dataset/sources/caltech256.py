@@ -9,8 +9,8 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from stages.common.caches import user_cache
 from stages.common.errors import InputError
-from stages.common.layout import user_cache
 from stages.common.params import Dataset
 from stages.dataset.places import Place
 from stages.dataset.sources.download import Published, fetch

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stages.common.caches import user_cache
 from stages.common.errors import InputError
 from stages.common.files import one_at_a_time, replacing
-from stages.common.layout import user_cache
 from stages.common.params import Dataset
 from stages.dataset.places import Place
 from stages.dataset.sources.source import Listed, Listing, Source

@@ -13,9 +13,9 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
+from stages.common.caches import user_cache
 from stages.common.errors import InputError
 from stages.common.files import one_at_a_time, write_text
-from stages.common.layout import user_cache
 from stages.dataset.index import settled, stamp_of
 
 # How often a request that fails is sent again, after 0, 2, 4, … times BACKOFF seconds.
