@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Literal
 
 from stages.common import params
 from stages.common.caches import cache_folder
 from stages.common.documents import Document
 from stages.common.errors import InputError, run
-from stages.common.layout import MANIFEST, ORIGIN
+from stages.common.layout import CLASSES, MANIFEST, ORIGIN
 from stages.dataset import classes, looking, manifest
 from stages.dataset.index import Index
 from stages.dataset.sources import table
@@ -29,7 +29,7 @@ def main() -> None:
     chosen = given.dataset
     source = table.of(chosen)
     origin = Origin(name=chosen.name, path=chosen.path, clutter=chosen.clutter)
-    if not source.reachable(chosen) and MANIFEST.exists() and ORIGIN.exists() and Origin.load(ORIGIN) == origin:
+    if not source.reachable(chosen) and recorded(origin):
         print(f"{source.root(chosen)} is not there: going on with what {MANIFEST} recorded of it")
         return
     listing = source.find(chosen)
@@ -39,9 +39,18 @@ def main() -> None:
     names = checked(listing.classes, rows, str(source.root(chosen)))
     bad = len(listing.images) - len(rows)
     print(f"{chosen.name}: {len(rows)} images of {len(names)} classes" + (f", {bad} skipped" if bad else ""))
+    # Written last, it vouches for the other two.
+    ORIGIN.unlink(missing_ok=True)
     manifest.write(MANIFEST, sorted(rows, key=lambda row: manifest.order(row.path)))
     classes.write(names)
     origin.save(ORIGIN)
+
+
+def recorded(origin: Origin) -> bool:
+    """Whether what an earlier look wrote down is all there, and of this data set."""
+    with suppress(InputError):
+        return MANIFEST.exists() and CLASSES.exists() and Origin.load(ORIGIN) == origin
+    return False
 
 
 def good(listing: Listing, seen: Sequence[looking.Seen], on_bad_image: Literal["fail", "skip"]) -> list[manifest.Row]:

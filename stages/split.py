@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from stages.common import params
-from stages.common.errors import run
+from stages.common.errors import InputError, run
 from stages.common.files import replacing
-from stages.common.layout import MANIFEST, SPLIT, SUBSETS
+from stages.common.layout import CLASSES, MANIFEST, SPLIT, SUBSETS
 from stages.dataset import classes, lists, manifest, splitting
 
 # So many sets of copies are shown.
@@ -27,6 +27,8 @@ def main() -> None:
         report_few(by_class, subsets, chosen.train_per_class)
 
     labels = {name: label for label, name in enumerate(classes.read())}
+    if not labels.keys() >= by_class.keys():
+        raise InputError(f"{CLASSES} is not of the same data set as {MANIFEST}: run `dvc repro`")
     with replacing(SPLIT, folder=True) as destination:
         for subset in SUBSETS:
             members = [

@@ -28,7 +28,7 @@ BLOCK = 1 << 22
 
 # What each field looks like, and how to say that it does not.
 _FIELDS = {
-    "path": (r"(?!/)([^\t\n\r]+)", "the path {!r} is not within the data set"),
+    "path": (r"(?!/)([^\t\n\r\0]+)", "the path {!r} is not within the data set"),
     "class": (r"([^\t\n\r]+)", "the class {!r} is no name"),
     "sha256": (r"([0-9a-f]{64})", "the digest {!r} is not 64 hexadecimal digits"),
     "bytes": (r"([0-9]{1,18})", "the number of bytes is {!r}"),
@@ -39,7 +39,7 @@ _FIELDS = {
 
 
 class Row(NamedTuple):
-    """One image. The texts have no tab, line break or lone surrogate.
+    """One image. The texts have no tab, line break or lone surrogate, the path no NUL.
 
     offset: None for a file of its own. group, split: "" where this image has none; None in every row or in no row.
     """

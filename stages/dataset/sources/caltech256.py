@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from stages.common.caches import user_cache
 from stages.common.errors import InputError
 from stages.common.params import Dataset
-from stages.dataset.places import Place
+from stages.dataset.places import ARCHIVE, Place
 from stages.dataset.sources.download import Published, fetch
-from stages.dataset.sources.source import Listed, Listing, Source
+from stages.dataset.sources.source import Listed, Listing, Source, listable
 
 NAME = "256_ObjectCategories.tar"
 PUBLISHED = Published(
@@ -54,6 +54,8 @@ def find(chosen: Dataset) -> Listing:
     is a link, a device or sparse, lies outside of the archive's own folder, or has a name that no list can hold.
     """
     archive = _archive(chosen)
+    if archive.suffix != ARCHIVE or not listable(archive.name):
+        raise InputError(f"dataset.path: {str(archive)!r} does not end in {ARCHIVE}, or no list can hold its name")
     fetch(PUBLISHED, archive if archive.is_file() else archive.parent)
     try:
         with tarfile.open(archive, "r:") as tar:
@@ -80,7 +82,7 @@ def _members(tar: tarfile.TarFile, archive: Path) -> list[tarfile.TarInfo]:
     for member in members:
         path = PurePosixPath(member.name)
         plain = member.isdir() or (member.isreg() and not member.issparse())
-        if path.is_absolute() or ".." in path.parts or not plain or not _listable(member.name):
+        if path.is_absolute() or ".." in path.parts or not plain or not listable(member.name):
             raise InputError(
                 f"{archive} has the member {member.name[:300]!r}, which is a link, a device or sparse, lies outside of "
                 "the archive's folder, or has a tab or line break in its name: fetch the archive again from where you "
@@ -89,20 +91,14 @@ def _members(tar: tarfile.TarFile, archive: Path) -> list[tarfile.TarInfo]:
     return members
 
 
-def _listable(name: str) -> bool:
-    try:
-        return not set("\t\n\r") & set(name.encode().decode())
-    except UnicodeEncodeError:
-        return False
-
-
 def _classes(members: Sequence[tarfile.TarInfo], archive: Path) -> dict[str, list[tarfile.TarInfo]]:
     """The images by class name, in the order of the classes' numbers."""
-    images: dict[PurePosixPath, list[tarfile.TarInfo]] = {}
+    images: dict[PurePosixPath, dict[str, tarfile.TarInfo]] = {}
     for member in members:
         path = PurePosixPath(member.name)
         if member.isreg() and len(path.parts) == 3 and path.suffix == ".jpg":
-            images.setdefault(path.parent, []).append(member)
+            # Of members of one name the last is meant, as by tar itself.
+            images.setdefault(path.parent, {})[path.name] = member
     classes: dict[str, list[tarfile.TarInfo]] = {}
     for folder in sorted(images, key=lambda folder: folder.name):
         match = _CLASS.fullmatch(folder.name)
@@ -111,7 +107,7 @@ def _classes(members: Sequence[tarfile.TarInfo], archive: Path) -> dict[str, lis
         name = match[1]
         if name in classes:
             raise InputError(f"{archive} has two classes named {name!r}, one of them {folder}: fetch {NAME} again")
-        classes[name] = images[folder]
+        classes[name] = list(images[folder].values())
     if not classes:
         raise InputError(f"{archive} has no <folder>/<NNN>.<class>/*.jpg: fetch {NAME} again")
     return classes

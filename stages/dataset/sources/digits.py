@@ -30,8 +30,10 @@ def find(chosen: Dataset) -> Listing:
     """Lists the digits, and writes them where they are not there yet: ``<digit>/<number>.png``."""
     folder = root(chosen)
     if len(_files(folder)) != COUNT:
-        with one_at_a_time(folder), replacing(folder, folder=True) as destination:
-            _write(destination)
+        with one_at_a_time(folder):
+            if len(_files(folder)) != COUNT:  # another run may have had the lock
+                with replacing(folder, folder=True) as destination:
+                    _write(destination)
     images = [Listed(f"{path.parent.name}/{path.name}", path.parent.name, Place(str(path))) for path in _files(folder)]
     return Listing(CLASSES, images)
 

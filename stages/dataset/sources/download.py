@@ -16,7 +16,7 @@ from urllib3.util import Retry
 from stages.common.caches import user_cache
 from stages.common.errors import InputError
 from stages.common.files import one_at_a_time, write_text
-from stages.dataset.index import settled, stamp_of
+from stages.dataset.index import Stamp, settled, stamp_of
 
 # How often a request that fails is sent again, after 0, 2, 4, … times BACKOFF seconds.
 RETRIES = 3
@@ -66,15 +66,15 @@ def fetch(published: Published, place: Path) -> Path:
                     return target
     if _is_known(target, published.md5):
         return target
-    begun = time.time_ns()
+    begun, stamp = time.time_ns(), stamp_of(target.stat())
     found = _md5(target)
-    if found == published.md5:
-        _note(target, found, begun)
-    else:
+    if found != published.md5:
         raise InputError(
             f"{target} is not {published.title} as published (its MD5 is {found}, not {published.md5}): delete it and "
             "run again to download it, or unpack it yourself and use it as a folder of images"
         )
+    if settled(stamp, begun):
+        _note(target, found, stamp)
     return target
 
 
@@ -86,12 +86,10 @@ def _is_known(target: Path, md5: str) -> bool:
         return False
 
 
-def _note(target: Path, md5: str, begun: int) -> None:
-    """Notes the MD5 that was found from the time ``begun`` (nanoseconds) on."""
-    stamp = stamp_of(target.stat())
-    if settled(stamp, begun):
-        with contextlib.suppress(OSError):
-            write_text(_notice(target), f"{md5} {stamp}")
+def _note(target: Path, md5: str, stamp: Stamp) -> None:
+    """Notes the MD5 that was found; stamp: from before that, as the file may have changed meanwhile."""
+    with contextlib.suppress(OSError):
+        write_text(_notice(target), f"{md5} {stamp}")
 
 
 def _notice(target: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.common.errors import InputError
 from stages.common.params import Dataset
 from stages.dataset.places import Place
-from stages.dataset.sources.source import Listed, Listing, Source
+from stages.dataset.sources.source import Listed, Listing, Source, listable
 
 
 def root(chosen: Dataset) -> Path:
@@ -48,16 +48,9 @@ def _listed(top: Path, folder: str, name: str) -> Listed:
     path = f"{folder}/{name}"
     place = Place(f"{top}/{path}")
     complaint = None
-    if not _listable(path):
+    if not listable(path):
         complaint = f"{place.path!r} has a tab, a line break or a byte that is not UTF-8 in its name: rename it"
     return Listed(path, folder, place, complaint)
-
-
-def _listable(path: str) -> bool:
-    try:
-        return not set("\t\n\r") & set(path.encode().decode())
-    except UnicodeEncodeError:
-        return False
 
 
 SOURCE = Source(root, reachable, find)

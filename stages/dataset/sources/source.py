@@ -20,6 +20,14 @@ class Listed(NamedTuple):
     complaint: Optional[str] = None
 
 
+def listable(name: str) -> bool:
+    """Whether the manifest and the lists can hold ``name``: UTF-8 without a tab, a line break or a NUL."""
+    try:
+        return not set("\t\n\r\0") & set(name.encode().decode())
+    except UnicodeEncodeError:
+        return False
+
+
 class Listing(NamedTuple):
     """What a data set lists, nothing of it read yet. classes: their names, in the order of their labels."""
 
