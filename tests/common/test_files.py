@@ -1,11 +1,16 @@
 """How files and folders get where they belong: whole, or not at all."""
 
-import json
+import contextlib
+import csv
+import hashlib
 import os
+import subprocess
+import sys
 
 import pytest
 
-from stages.common.files import read_json, replacing, write_json, write_text
+from stages.common.files import one_at_a_time, replacing, sha256, write_csv, write_text
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -131,9 +136,109 @@ def test_text_is_utf_8(place):
     assert place.read_bytes() == "größe ✓\n".encode()
 
 
-def test_json_is_read_back_and_can_be_read_by_people(place):
-    value = {"classes": ["dög", "cat"], "dim": 3}
-    write_json(place, value)
-    assert read_json(place) == json.loads(place.read_text(encoding="utf-8")) == value
-    assert "dög" in place.read_text(encoding="utf-8")
-    assert place.read_text(encoding="utf-8").endswith("}\n")
+def test_a_table_is_written_with_its_heading(place):
+    write_csv(place, ["class", "images"], [("dög, brown", 3), ("cat", 4)])
+    with open(place, newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["class", "images"], ["dög, brown", "3"], ["cat", "4"]]
+
+
+def test_the_digest_of_a_file_is_that_of_all_its_bytes(tmp_path):
+    data = bytes(range(256)) * 10_000  # more than is read at once
+    for content in (data, b""):
+        (tmp_path / "a").write_bytes(content)
+        assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+# Unless it is the same
+
+
+@pytest.fixture
+def old(place):
+    """A file that was written long ago."""
+    write_text(place, "same")
+    os.utime(place, (10**9, 10**9))
+    return place.stat()
+
+
+def test_a_file_that_would_be_the_same_stays_with_its_times(place, old, tmp_path):
+    with replacing(place, unless_same=True) as temporary:
+        temporary.write_text("same")
+    assert (place.stat().st_ino, place.stat().st_mtime_ns) == (old.st_ino, old.st_mtime_ns)
+    assert everything(tmp_path) == {"data/made": "same"}
+
+
+def test_without_the_option_it_is_replaced_all_the_same(place, old):
+    write_text(place, "same")
+    assert place.stat().st_mtime_ns > old.st_mtime_ns
+
+
+@pytest.mark.parametrize("text", ["some", "longer", ""], ids=["same size", "longer", "empty"])
+def test_another_content_replaces_it_also_where_size_and_times_are_the_same(place, old, tmp_path, text):
+    with replacing(place, unless_same=True) as temporary:
+        temporary.write_text(text)
+        os.utime(temporary, (10**9, 10**9))
+    assert everything(tmp_path) == {"data/made": text}
+
+
+def test_where_there_was_none_the_file_appears(place, tmp_path):
+    with replacing(place, unless_same=True) as temporary:
+        temporary.write_text("new")
+    assert everything(tmp_path) == {"data/made": "new"}
+
+
+def test_an_error_leaves_the_same_file_as_it_was(place, old, tmp_path):
+    with pytest.raises(Broken), replacing(place, unless_same=True) as temporary:
+        temporary.write_text("same")
+        raise Broken
+    assert place.stat().st_mtime_ns == old.st_mtime_ns
+    assert everything(tmp_path) == {"data/made": "same"}
+
+
+# One at a time
+
+
+WAITING = """
+import sys
+from pathlib import Path
+from stages.common.files import one_at_a_time
+with one_at_a_time(Path(sys.argv[1])):
+    print("has it")
+"""
+
+
+def start(place):
+    """Another process that says when it has the lock."""
+    command = [sys.executable, "-c", WAITING, str(place)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_another_process_waits_and_says_so(place):
+    with one_at_a_time(place):
+        other = start(place)
+        assert other.stderr.readline() == f"waiting for another run that is making {place}\n"
+        assert other.poll() is None
+    assert other.communicate(timeout=30) == ("has it\n", "")
+
+
+@pytest.mark.parametrize("error", [None, Broken])
+def test_the_lock_is_let_go_of_whatever_happens(place, capsys, error):
+    with pytest.raises(error) if error else contextlib.nullcontext(), one_at_a_time(place):
+        if error:
+            raise error
+    with one_at_a_time(place):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_a_killed_process_leaves_no_lock(place):
+    place.parent.mkdir()
+    code = WAITING.replace('print("has it")', 'print("has it", flush=True); import time; time.sleep(60)')
+    with subprocess.Popen([sys.executable, "-c", code, str(place)], cwd=ROOT, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"has it\n"
+        other.kill()
+    assert start(place).communicate(timeout=30) == ("has it\n", "")
+
+
+def test_another_place_has_another_lock(place, capsys):
+    with one_at_a_time(place), one_at_a_time(place.with_name("other")):
+        assert capsys.readouterr().err == ""

@@ -6,7 +6,7 @@ import pytest
 from bench.pictures import photo
 from stages.backend.mx import mx
 from stages.common.errors import InputError
-from stages.common.layout import IMAGES, SPLIT
+from stages.common.layout import SPLIT
 from stages.dataset import lists
 from stages.dataset.lists import Row
 
@@ -44,12 +44,13 @@ def test_odd_characters_in_a_name_survive(name):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MXNet's own
-def test_mxnet_reads_the_list_and_the_images_it_names():
+def test_mxnet_reads_the_list_and_the_images_it_names(tmp_path):
     lists.write(SPLIT / "train.lst", ROWS)
+    photos = tmp_path / "photos"
     for number, row in enumerate(ROWS):
-        (IMAGES / row.path).parent.mkdir(parents=True, exist_ok=True)
-        photo(number, (8, 8)).save(IMAGES / row.path)
-    reader = mx.image.ImageIter(3, (3, 8, 8), path_imglist=str(SPLIT / "train.lst"), path_root=str(IMAGES), aug_list=[])
+        (photos / row.path).parent.mkdir(parents=True, exist_ok=True)
+        photo(number, (8, 8)).save(photos / row.path)
+    reader = mx.image.ImageIter(3, (3, 8, 8), path_imglist=str(SPLIT / "train.lst"), path_root=str(photos), aug_list=[])
     batch = next(reader)
     assert batch.label[0].asnumpy().tolist() == [0, 0, 1]
     for number in range(3):

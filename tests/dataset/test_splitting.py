@@ -170,8 +170,9 @@ def test_neither_does_it_where_classes_share_images():
 
 def test_copies_are_found():
     images = {**folder(cat=4, dog=4), "cat/copy.jpg": digest(("cat", 0)), "dog/cat.jpg": digest(("cat", 1))}
-    assert splitting.duplicates(images) == [["cat/0000.jpg", "cat/copy.jpg"], ["cat/0001.jpg", "dog/cat.jpg"]]
-    assert splitting.duplicates(folder(cat=5)) == []
+    assert splitting.duplicates(list(images.values())) == [[0, 8], [1, 9]]
+    assert splitting.duplicates([digest(0)] * 3) == [[0, 1, 2]]
+    assert splitting.duplicates(list(folder(cat=5).values())) == splitting.duplicates([]) == []
 
 
 # Few for training
