@@ -1,1 +1,0 @@
-from bench.pictures import encoded, photo, save_folder  # noqa: F401
