@@ -95,18 +95,24 @@ class Index:
         found: dict[bytes, Known] = {}
         keys = sorted(stamps)
         for start in range(0, len(keys), ASKED):
-            for row in self._try(partial(_select, keys=keys[start : start + ASKED])) or ():
-                if row[1:5] == stamps.get(row[0]) and _is_sound(row):
-                    found[row[0]] = Known(row[5].hex(), row[6].decode() or None, row[7].decode())
+            rows = self._try(partial(_select, keys=keys[start : start + ASKED])) or ()
+            for key, size, modified, changed, inode, sha256, complaint, decoder, crc in rows:
+                unchanged = stamps.get(key) == (size, modified, changed, inode)
+                if unchanged and _is_sound(crc, key, sha256, complaint, decoder):
+                    found[key] = Known(sha256.hex(), complaint.decode() or None, decoder.decode())
         return found
 
     def keep(self, entries: Iterable[Entry]) -> None:
         """Keeps those ``entries`` that are settled, in place of what was known of the same files; all or none."""
-        rows = [
-            (key, *stamp, bytes.fromhex(known.sha256), (known.complaint or "").encode(), known.decoder.encode())
-            for key, stamp, read, known in entries
-            if settled(stamp, read)
-        ]
+        rows = []
+        for key, stamp, read, known in entries:
+            if settled(stamp, read):
+                values = (
+                    bytes.fromhex(known.sha256),
+                    (known.complaint or "").encode(errors="replace"),
+                    known.decoder.encode(),
+                )
+                rows.append((key, *stamp, *values, _crc(key, *values)))
         if rows:
             self._try(partial(_insert, rows=rows))
 
@@ -187,8 +193,7 @@ def _select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[tuple
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     with _transaction(connection):
-        places = ",".join("?" * 9)
-        connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({places})", ((*row, _crc(row)) for row in rows))
+        connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({','.join('?' * 9)})", rows)
 
 
 def _count(connection: sqlite3.Connection) -> int:
@@ -197,7 +202,7 @@ def _count(connection: sqlite3.Connection) -> int:
 
 def _prune(connection: sqlite3.Connection) -> int:
     rows = connection.execute("SELECT * FROM files")
-    doomed = [(row[0],) for row in rows if row[1:5] != _stamp_at(row[0]) or not _is_sound(row)]
+    doomed = [(row[0],) for row in rows if row[1:5] != _stamp_at(row[0]) or not _is_sound(row[8], row[0], *row[5:8])]
     with _transaction(connection):
         connection.executemany("DELETE FROM files WHERE key IS ?", doomed)
     return len(doomed)
@@ -223,14 +228,17 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _crc(row: Sequence[Any]) -> int:
-    """The check value of a row: the CRC-32 of its other columns."""
-    return zlib.crc32(b"%b %d %d %d %d %b %b\0%b" % tuple(row))
+def _crc(*values: bytes) -> int:
+    """The check value of an entry: the CRC-32 of its key and of what is known. Its stamp needs none, being compared."""
+    return zlib.crc32(b"\0".join(values))
 
 
-def _is_sound(row: Sequence[Any]) -> bool:
-    """Whether a row is as it was written. Its stamp is known to be numbers."""
-    return type(row[5]) is type(row[6]) is type(row[7]) is bytes and _crc(row[:8]) == row[8]
+def _is_sound(crc: object, *values: Any) -> bool:
+    """Whether ``values`` are those that :meth:`Index.keep` wrote together with ``crc``."""
+    try:
+        return crc == _crc(*values)
+    except TypeError:
+        return False
 
 
 def _is_busy(error: Exception) -> bool:
