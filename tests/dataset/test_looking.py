@@ -3,7 +3,10 @@
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import PIL
 import pytest
@@ -14,6 +17,8 @@ from stages.dataset import decode, looking
 from stages.dataset import index as index_module
 from stages.dataset.index import Index
 from stages.dataset.looking import Place, Seen, look
+
+ROOT = Path(looking.__file__).parent.parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -271,3 +276,38 @@ def test_a_process_that_is_killed_is_told_in_one_sentence(index, monkeypatch):
     monkeypatch.setattr(looking, "read", kill_itself)
     with pytest.raises(InputError, match="^a process that was reading images was killed, perhaps for want of memory$"):
         look(places, index)
+
+
+def test_an_interrupt_ends_all_processes_without_a_word_of_theirs(tmp_path):
+    lay_out({f"mine/{n:04}.png": b"x" for n in range(2000)})
+    code = """
+import signal, sys, time
+from pathlib import Path
+from stages.common.errors import run
+from stages.dataset import decode, looking
+from stages.dataset.index import Index
+
+def slow(data, name):
+    print("reading", flush=True)
+    time.sleep(0.01)
+
+decode.decode = slow
+signal.signal(signal.SIGINT, signal.default_int_handler)
+places = [looking.Place(str(path)) for path in sorted(Path(sys.argv[1]).iterdir())]
+run(lambda: looking.look(places, Index(None)) and None)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "mine")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == "reading\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode != 0
+    assert "Traceback" not in said and said.endswith(
+        "interrupted: nothing half-written is kept; the same command starts again\n"
+    )

@@ -153,6 +153,7 @@ GOOD = f"cat/a\tcat\t{digest(1)}\t1\t\n"
         (f"/etc/passwd\tcat\t{digest(1)}\t1\t", "the path '/etc/passwd' is not within the data set"),
         (f"cat/../../b\tcat\t{digest(1)}\t1\t", "the path 'cat/../../b' is not within the data set"),
         (f"..\tcat\t{digest(1)}\t1\t", "the path '..' is not within the data set"),
+        (f"cat/\0b\tcat\t{digest(1)}\t1\t", "the path 'cat/\\x00b' is not within the data set"),
         (f"cat/b\t\t{digest(1)}\t1\t", "the class '' is no name"),
         (f"cat/b\tcat\t{digest(1)[:-1]}\t1\t", f"the digest '{digest(1)[:-1]}' is not 64 hexadecimal digits"),
         (f"cat/b\tcat\t{'A' * 64}\t1\t", f"the digest '{'A' * 64}' is not 64 hexadecimal digits"),

@@ -2,13 +2,16 @@
 
 import hashlib
 import http.server
+import os
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from stages.common.errors import InputError
+from stages.dataset import index
 from stages.dataset.sources import download
 from stages.dataset.sources.download import Published, fetch
 
@@ -65,8 +68,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
+def no_waiting(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("home")))
     for variable in ("HEADSTART_CALTECH256_URL", "HEADSTART_CALTECH256_MD5"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(download, "BACKOFF", 0)
@@ -241,3 +245,109 @@ def test_an_own_archive_that_is_not_there(mirror, tmp_path):
     with pytest.raises(InputError, match="there is no archive .*missing.tar"):
         fetch(at(mirror.url), tmp_path / "missing.tar")
     assert mirror.ranges == [] and files(tmp_path) == []
+
+
+# The MD5 of a file that is there
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The user's own archive, and no file need be seconds old for its MD5 to be noted."""
+    monkeypatch.setattr(index, "TICK", 0)
+    path = tmp_path / "own.tar"
+    path.write_bytes(ARCHIVE)
+    time.sleep(0.03)
+    return path
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The files whose MD5 was taken."""
+    paths, md5 = [], download._md5
+
+    def note(path):
+        paths.append(path)
+        return md5(path)
+
+    monkeypatch.setattr(download, "_md5", note)
+    return paths
+
+
+def test_it_is_taken_once_of_a_file_that_does_not_change(own, hashed):
+    for _ in range(3):
+        assert fetch(at("http://127.0.0.1:9/a.tar"), own) == own
+    assert hashed == [own]
+
+
+def test_it_is_taken_once_of_what_was_downloaded_too(mirror, tmp_path, monkeypatch, hashed):
+    monkeypatch.setattr(index, "TICK", 0)
+    for _ in range(3):
+        target = fetch(at(mirror.url), tmp_path)
+        time.sleep(0.03)
+    # As it comes, and once more when its stamp is sure to tell of changes.
+    assert hashed == [target.with_name(f"{NAME}.part"), target]
+    assert len(mirror.ranges) == 1
+
+
+def test_it_is_taken_again_where_the_file_was_touched_or_another_one_is_expected(own, hashed):
+    published = at("http://127.0.0.1:9/a.tar")
+    fetch(published, own)
+    os.utime(own, (10**9, 10**9))
+    fetch(published, own)
+    with pytest.raises(InputError, match="is not Caltech-256 as published"):
+        fetch(published._replace(md5="0" * 32), own)
+    assert hashed == [own] * 3
+
+
+def test_a_file_of_the_same_size_and_time_in_its_place_is_noticed(own):
+    published = at("http://127.0.0.1:9/a.tar")
+    fetch(published, own)
+    times = own.stat()
+    time.sleep(0.03)
+    own.write_bytes(ARCHIVE[::-1])
+    os.utime(own, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(InputError, match="is not Caltech-256 as published"):
+        fetch(published, own)
+
+
+def test_a_file_that_was_just_written_is_not_taken_for_known(tmp_path, hashed):
+    own = tmp_path / "own.tar"
+    own.write_bytes(ARCHIVE)
+    for _ in range(2):
+        fetch(at("http://127.0.0.1:9/a.tar"), own)
+    assert hashed == [own] * 2
+
+
+def test_a_file_that_changes_while_it_is_looked_at_is_noticed(own, monkeypatch):
+    published, md5 = at("http://127.0.0.1:9/a.tar"), download._md5
+
+    def changed_meanwhile(path):
+        found = md5(path)
+        path.write_bytes(ARCHIVE[::-1])
+        os.utime(path, (10**9, 10**9))  # as `cp -p` does
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "_md5", changed_meanwhile)
+        fetch(published, own)
+    with pytest.raises(InputError, match="is not Caltech-256 as published"):
+        fetch(published, own)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"0" * 100])
+def test_a_damaged_note_costs_a_look(own, hashed, damage):
+    published = at("http://127.0.0.1:9/a.tar")
+    fetch(published, own)
+    (note,) = download._notice(own).parent.glob("*.checked")
+    note.write_bytes(damage)
+    for _ in range(2):
+        fetch(published, own)
+    assert hashed == [own] * 2
+
+
+def test_where_nothing_can_be_noted_it_is_taken_every_time(own, hashed, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    for _ in range(2):
+        fetch(at("http://127.0.0.1:9/a.tar"), own)
+    assert hashed == [own] * 2
