@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -112,7 +113,8 @@ def _readings(places: Sequence[Place]) -> Iterator[Reading]:
     if len(places) <= CHUNK:
         yield from map(read, places)
         return
-    pool = ProcessPoolExecutor()
+    # Ctrl-C is for this process; the others end with it.
+    pool = ProcessPoolExecutor(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
     try:
         found = pool.map(read, places, chunksize=CHUNK)
         yield from progress(found, desc="checking images", total=len(places), leave=False)

@@ -304,7 +304,7 @@ run(lambda: looking.look(places, Index(None)) and None)
         text=True,
         start_new_session=True,
     )
-    assert process.stdout.readline() == "reading\n"
+    assert process.stdout.readline().startswith("reading")
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=10)
     assert process.returncode != 0
