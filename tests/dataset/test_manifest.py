@@ -1,6 +1,7 @@
 """The manifest as a file: what is written is read back, and what is wrong with it is named by its line."""
 
 import hashlib
+import os
 import random
 import subprocess
 import sys
@@ -122,6 +123,33 @@ def test_rows_of_other_columns_than_the_first_are_not_written():
     with pytest.raises(ValueError, match="columns of the first row"):
         manifest.write(PATH, [ROWS[0]._replace(group="a"), ROWS[1]])
     assert not PATH.exists()
+
+
+def test_what_is_the_same_is_not_written_again():
+    manifest.write(PATH, ROWS)
+    os.utime(PATH, (10**9, 10**9))
+    manifest.write(PATH, ROWS)
+    assert PATH.stat().st_mtime == 10**9
+    manifest.write(PATH, ROWS[1:])
+    assert PATH.stat().st_mtime > 10**9
+
+
+# Some rows
+
+
+def test_rows_are_found_by_their_paths():
+    manifest.write(PATH, ROWS)
+    wanted = [ROWS[0], ROWS[2], ROWS[3]]
+    assert manifest.find(PATH, {row.path for row in wanted} | {"none", "cat", "more.tar"}) == wanted
+    assert manifest.find(PATH, []) == []
+
+
+def test_lines_that_are_not_wanted_are_not_looked_at_and_those_that_are_must_be_sound():
+    manifest.write(PATH, ROWS)
+    PATH.write_bytes(PATH.read_bytes().replace(digest(2).encode(), b"damage"))
+    assert manifest.find(PATH, ["cat/a.png"]) == ROWS[:1]
+    with pytest.raises(InputError, match="the digest 'damage' is not 64 hexadecimal digits: run `dvc repro`$"):
+        manifest.find(PATH, ["cat/b c.png"])
 
 
 # Damage

@@ -1,30 +1,36 @@
-"""The data set as the other stages find it, and what a folder of images must be like."""
+"""What the stage images writes down of a data set, what it reads for that, and what a folder of images must be like."""
 
+import hashlib
+import io
 import os
+import sys
+import tarfile
+import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
-from sklearn.datasets import load_digits
 
 from bench.pictures import encoded, photo
 from stages import images
 from stages.common.errors import InputError
-
-SHIPPED = Path(__file__).parent.parent.parent / "params.yaml"
-IMAGES, CLASSES = Path("data/images"), Path("data/classes.txt")
+from stages.common.layout import CLASSES, MANIFEST, ORIGIN
+from stages.dataset import index, manifest
+from stages.dataset.manifest import Row
+from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    (tmp_path / "workspace").mkdir()
+    monkeypatch.chdir(tmp_path / "workspace")
 
 
 def run(**dataset):
     """The stage, with these settings of the section dataset."""
-    values = yaml.safe_load(SHIPPED.read_text())
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["dataset"].update({"name": "folder", "path": "mine", **dataset})
     Path("params.yaml").write_text(yaml.safe_dump(values))
     images.main()
@@ -43,66 +49,155 @@ def lay_out(files, folder="mine"):
             path.write_bytes(data)
 
 
-def made():
-    """What the stage has made, by path."""
-    return {
-        path.relative_to(IMAGES).as_posix(): path.read_bytes() for path in sorted(IMAGES.rglob("*")) if path.is_file()
-    }
+def rows():
+    """What the manifest says, by row."""
+    return list(map(Row, *manifest.read(MANIFEST)))
+
+
+def described(files):
+    """The rows for ``files`` ({path: bytes}) of a folder, in any order."""
+    found = [Row(path, path.split("/")[0], sha256(data), len(data)) for path, data in files.items()]
+    return sorted(found, key=lambda row: manifest.order(row.path))
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 def classes():
     return CLASSES.read_text(encoding="utf-8").splitlines()
 
 
+def written():
+    """All that the stage has written, by path."""
+    return {str(path): path.read_bytes() for path in sorted(Path("data").rglob("*")) if path.is_file()}
+
+
 def refusal(**dataset):
-    """The message with which the stage refuses the user's folder."""
+    """The message with which the stage refuses the user's folder; what was written before is still there."""
+    before = written()
     with pytest.raises(InputError) as refused:
         run(**dataset)
     message = str(refused.value)
     assert "\n" not in message
-    assert not Path("data/images.tmp").exists()
+    assert written() == before
     return message
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Files need not be seconds old for the index to know them, only older than a tick of the clock: wait for one."""
+    monkeypatch.setattr(index, "TICK", 0)
+    return lambda: time.sleep(0.03)
+
+
+class Opened:
+    """Which of the user's files are opened to be read, as the interpreter itself tells."""
+
+    def __init__(self):
+        self.paths = None
+        sys.addaudithook(self)
+
+    def __call__(self, event, arguments):
+        if self.paths is None or event != "open":
+            return
+        path, _, flags = arguments
+        if "mine/" in str(path) and not flags & (os.O_WRONLY | os.O_RDWR):
+            self.paths.append(path)
+
+
+OPENED = None
+
+
+@pytest.fixture
+def opened():
+    """The paths of the user's files that were opened, in order."""
+    global OPENED
+    OPENED = OPENED or Opened()  # a hook stays for ever
+    OPENED.paths = []
+    yield OPENED.paths
+    OPENED.paths = None
 
 
 TWO = {"cat/a.png": image(1), "cat/b.png": image(2), "dog/a.png": image(3)}
 
 
-# The bundled digits
+# What is written down
 
 
-def test_the_digits_are_those_of_scikit_learn():
+def test_a_row_for_each_image_and_the_classes(capsys):
+    lay_out(TWO)
+    run()
+    assert rows() == described(TWO)
+    assert CLASSES.read_bytes() == b"cat\ndog\n"
+    assert capsys.readouterr().out == "folder: 3 images of 2 classes\n"
+
+
+def test_nothing_else_is_written_and_nothing_of_this_machine(tmp_path):
+    lay_out(TWO)
+    run()
+    assert set(written()) == {str(MANIFEST), str(CLASSES), str(ORIGIN)}
+    assert not any(str(tmp_path).encode() in data for data in written().values())
+    assert sorted(os.listdir()) == ["data", "mine", "params.yaml"]
+
+
+def test_the_same_data_set_elsewhere_has_the_same_manifest(tmp_path):
+    lay_out(TWO)
+    run()
+    first = written()
+    lay_out(dict(reversed(TWO.items())), tmp_path / "elsewhere")
+    run(path=str(tmp_path / "elsewhere"))
+    assert {**written(), str(ORIGIN): None} == {**first, str(ORIGIN): None}
+
+
+def test_an_unchanged_manifest_keeps_its_times():
+    lay_out(TWO)
+    run()
+    os.utime(MANIFEST, (10**9, 10**9))
+    before = MANIFEST.stat()
+    run()
+    assert (MANIFEST.stat().st_mtime_ns, MANIFEST.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    lay_out({"cat/c.png": image(4)})
+    run()
+    assert MANIFEST.stat().st_mtime_ns > before.st_mtime_ns
+
+
+def test_the_digits():
     run(name="digits")
-    data = load_digits()
     assert classes() == [str(digit) for digit in range(10)]
-    assert len(made()) == len(data.target) == 1797
-    for number in (0, 1, 1796):
-        grey = np.asarray(Image.open(IMAGES / str(data.target[number]) / f"{number:04}.png"))
-        np.testing.assert_allclose(grey / 255 * 16, data.images[number], atol=0.05)
+    assert len(rows()) == 1797
+    root = Path(os.environ["XDG_CACHE_HOME"], "headstart/digits")
+    for row in rows()[::100]:
+        data = (root / row.path).read_bytes()
+        assert row == Row(row.path, row.path[0], sha256(data), len(data))
+    assert sorted(os.listdir()) == ["data", "params.yaml"]
+
+
+def test_images_in_an_archive_have_an_offset(monkeypatch):
+    files = {"top/002.ape/a.jpg": image(1), "top/001.cat/b.jpg": image(2), "top/001.cat/a.jpg": image(3)}
+    with tarfile.open("own.tar", "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    archive = Path("own.tar").read_bytes()
+    monkeypatch.setenv("HEADSTART_CALTECH256_MD5", hashlib.md5(archive).hexdigest())
+    run(name="caltech256", path="own.tar")
+    assert classes() == ["cat", "ape"]
+    assert [row.path for row in rows()] == [f"own.tar/{name}" for name in sorted(files)]
+    for row in rows():
+        data = archive[row.offset : row.offset + row.size]
+        assert data == files[row.path[len("own.tar/") :]] and sha256(data) == row.sha256
 
 
 # A folder of the user's
-
-
-def test_a_folder_is_taken_over_class_by_class(capsys):
-    lay_out(TWO)
-    run()
-    assert made() == TWO
-    assert classes() == ["cat", "dog"]
-    assert "mine: 3 images" in capsys.readouterr().out
-
-
-def test_images_are_linked_not_copied():
-    lay_out(TWO)
-    run()
-    for path in TWO:
-        assert os.path.samefile(Path("mine", path), IMAGES / path)
 
 
 def test_the_folder_may_lie_anywhere(tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     lay_out(TWO, elsewhere)
     run(path=str(elsewhere))
-    assert made() == TWO
+    assert rows() == described(TWO)
 
 
 def test_the_folder_its_classes_and_its_images_may_be_links(tmp_path_factory):
@@ -114,14 +209,14 @@ def test_the_folder_its_classes_and_its_images_may_be_links(tmp_path_factory):
     os.symlink(elsewhere / "dog", "linked/dog")
     os.symlink("linked", "mine")
     run()
-    assert made() == TWO
+    assert rows() == described(TWO)
 
 
 def test_names_may_have_spaces_quotes_and_any_letters():
     files = {"red panda/it's 1 (2).png": image(1), "dög/日本 🐕.png": image(2), "#1%/a;b&c.png": image(3)}
     lay_out(files)
     run()
-    assert made() == files
+    assert rows() == described(files)
     assert classes() == ["#1%", "dög", "red panda"]
 
 
@@ -129,7 +224,7 @@ def test_the_ending_of_a_name_does_not_matter():
     files = {"cat/a.jpg": image(1), "cat/b": image(2), "dog/A.PNG": encoded(photo(3, (12, 8)), "JPEG")}
     lay_out(files)
     run()
-    assert made() == files
+    assert rows() == described(files)
 
 
 def test_classes_are_sorted_whatever_order_the_disk_has():
@@ -141,7 +236,7 @@ def test_classes_are_sorted_whatever_order_the_disk_has():
 def test_hidden_files_and_folders_are_passed_over():
     lay_out({**TWO, "cat/.DS_Store": b"x", ".git/HEAD": b"x", "dog/.thumbs/a.png": image(), ".gitignore": b"x"})
     run()
-    assert made() == TWO
+    assert rows() == described(TWO)
 
 
 def test_files_in_no_class_are_passed_over_and_counted(capsys):
@@ -151,7 +246,7 @@ def test_files_in_no_class_are_passed_over_and_counted(capsys):
     lay_out({"license": b"x"})
     run()
     assert "passed over 2 files that lie directly in mine, in no class" in capsys.readouterr().out
-    assert made() == TWO
+    assert rows() == described(TWO)
 
 
 def test_a_second_run_replaces_the_first():
@@ -160,7 +255,7 @@ def test_a_second_run_replaces_the_first():
     Path("mine/cat/b.png").unlink()
     lay_out({"ape/a.png": image(4)})
     run()
-    assert set(made()) == {"ape/a.png", "cat/a.png", "dog/a.png"}
+    assert [row.path for row in rows()] == ["ape/a.png", "cat/a.png", "dog/a.png"]
     assert classes() == ["ape", "cat", "dog"]
 
 
@@ -198,11 +293,11 @@ def test_bad_images_are_counted():
 def test_bad_images_can_be_skipped_and_are_reported(capsys):
     lay_out({**TWO, "cat/c.png": b"", "dog/b.png": b"x"})
     run(on_bad_image="skip")
-    assert made() == TWO
+    assert rows() == described(TWO)
     printed = capsys.readouterr().out
     assert "skipped: mine/cat/c.png is empty (0 bytes)\n" in printed
     assert "skipped: mine/dog/b.png is not an image" in printed
-    assert "mine: 3 images, 2 skipped\n" in printed
+    assert "folder: 3 images of 2 classes, 2 skipped\n" in printed
 
 
 def test_a_class_of_bad_images_only_is_refused_though_they_are_skipped():
@@ -228,6 +323,30 @@ def test_so_is_such_a_class(name):
 def test_a_folder_within_a_class_is_refused():
     lay_out({**TWO, "cat/more/a.png": image()})
     assert refusal().startswith("mine/cat/more is a folder: images lie directly in their class's folder")
+
+
+def make_pipe(path):
+    os.mkfifo(path)
+
+
+def link_to_zeros(path):
+    os.symlink("/dev/zero", path)
+
+
+def link_to_a_pipe(path):
+    os.mkfifo("pipe")
+    os.symlink(os.path.abspath("pipe"), path)
+
+
+@pytest.mark.parametrize("make", [make_pipe, link_to_zeros, link_to_a_pipe])
+def test_what_is_not_a_file_is_named_and_never_opened(make, opened, capsys):
+    lay_out(TWO)
+    make("mine/cat/c.png")
+    assert refusal().startswith("mine/cat/c.png is not a file but a pipe, a socket or a device; mend or remove it")
+    run(on_bad_image="skip")
+    assert "skipped: mine/cat/c.png is not a file but a pipe, a socket or a device\n" in capsys.readouterr().out
+    assert rows() == described(TWO)
+    assert sorted(set(opened)) == [f"mine/{path}" for path in sorted(TWO)]
 
 
 def test_a_link_that_leads_nowhere_is_named():
@@ -263,10 +382,156 @@ def test_an_empty_class():
     assert refusal() == "class 'eel' in mine holds no image: add some or remove the folder"
 
 
-def test_after_a_failure_the_images_are_those_of_before():
+def test_after_a_failure_what_was_written_is_that_of_before():
     lay_out(TWO)
     run()
     lay_out({"eel/a.png": b""})
     refusal()
-    assert made() == TWO
+    assert rows() == described(TWO)
     assert classes() == ["cat", "dog"]
+
+
+def test_broken_off_while_it_writes_it_does_not_vouch_for_what_is_there(monkeypatch):
+    lay_out(TWO)
+    run()
+    lay_out({"eel/a.png": image(4)})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(images.classes, "write", interrupted)
+        run()
+    os.rename("mine", "away")
+    assert refusal() == "dataset.path: there is no folder mine"
+    os.rename("away", "mine")
+    run()
+    assert classes() == ["cat", "dog", "eel"]
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+# What it opens
+
+
+def test_a_second_look_opens_no_file(settled, opened):
+    lay_out(TWO)
+    settled()
+    run()
+    assert sorted(opened) == [f"mine/{path}" for path in sorted(TWO)]
+    opened.clear()
+    first = written()
+    run()
+    assert opened == []
+    assert written() == first
+
+
+def test_one_image_more_is_opened_alone(settled, opened):
+    lay_out(TWO)
+    settled()
+    run()
+    opened.clear()
+    lay_out({"cat/c.png": image(4)})
+    run()
+    assert opened == ["mine/cat/c.png"]
+    assert rows() == described({**TWO, "cat/c.png": image(4)})
+
+
+def test_a_bad_image_is_known_too_and_complained_of_again(settled, opened):
+    lay_out({**TWO, "cat/c.png": b""})
+    settled()
+    first = refusal()
+    opened.clear()
+    assert refusal() == first
+    assert opened == []
+
+
+def test_without_a_cache_all_are_opened_every_time(settled, opened, monkeypatch):
+    monkeypatch.setenv("HEADSTART_CACHE", "off")
+    lay_out(TWO)
+    settled()
+    for _ in range(2):
+        run()
+    assert len(opened) == 2 * len(TWO)
+    assert rows() == described(TWO)
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["written over", "moved there"])
+def test_a_file_replaced_right_after_the_look_by_one_of_the_same_size_is_noticed(moved):
+    colours = [encoded(photo(seed, (12, 8)), "BMP") for seed in (1, 2)]
+    assert len(colours[0]) == len(colours[1])
+    lay_out({**TWO, "cat/c.bmp": colours[0]})
+    run()
+    times = os.stat("mine/cat/c.bmp")
+    if moved:
+        lay_out({"c.bmp": colours[1]}, ".")
+        os.replace("c.bmp", "mine/cat/c.bmp")
+    else:
+        lay_out({"cat/c.bmp": colours[1]})
+    os.utime("mine/cat/c.bmp", ns=(times.st_atime_ns, times.st_mtime_ns))
+    run()
+    assert rows() == described({**TWO, "cat/c.bmp": colours[1]})
+
+
+# Without the images
+
+
+@pytest.fixture
+def away():
+    """The folder was looked at and is not there any more."""
+    lay_out(TWO)
+    run()
+    os.rename("mine", "away")
+
+
+def test_what_was_recorded_stays_and_one_line_says_so(away, capsys):
+    before = written()
+    capsys.readouterr()
+    run()
+    assert capsys.readouterr().out == f"mine is not there: going on with what {MANIFEST} recorded of it\n"
+    assert written() == before
+
+
+def test_how_bad_images_are_taken_does_not_matter_then(away):
+    before = written()
+    run(on_bad_image="skip")
+    assert written() == before
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ({"path": "yours"}, "dataset.path: there is no folder yours"),
+        ({"path": "./mine"}, "dataset.path: there is no folder mine"),
+        ({"clutter": False}, "dataset.path: there is no folder mine"),
+    ],
+    ids=str,
+)
+def test_another_data_set_that_is_not_there_is_an_error(away, dataset, message):
+    assert refusal(**dataset) == message
+
+
+def test_another_source_of_the_same_path_was_not_recorded(away, monkeypatch):
+    def find(chosen):
+        raise InputError(f"looked for {chosen.name}")
+
+    monkeypatch.setitem(images.table.SOURCES, "caltech256", images.table.SOURCES["caltech256"]._replace(find=find))
+    assert refusal(name="caltech256") == "looked for caltech256"
+
+
+@pytest.mark.parametrize("name", [MANIFEST, CLASSES, ORIGIN], ids=str)
+def test_what_is_not_all_there_is_not_gone_on_with(away, name):
+    name.unlink()
+    assert refusal() == "dataset.path: there is no folder mine"
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"\xff", b'{"name": "folder", "path": "mine", "clutter": 1, "x": 2}'])
+def test_nor_is_what_is_damaged(away, damage):
+    ORIGIN.write_bytes(damage)
+    assert refusal() == "dataset.path: there is no folder mine"
+
+
+def test_once_the_images_are_back_they_are_looked_at(away):
+    run()
+    os.rename("away", "mine")
+    lay_out({"cat/c.png": image(4)})
+    run()
+    assert rows() == described({**TWO, "cat/c.png": image(4)})

@@ -1,5 +1,6 @@
-"""The lists that the stage split writes, and what it reports."""
+"""The lists that the stage split writes by the manifest, and what it reports."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -7,29 +8,37 @@ import yaml
 
 from stages import split
 from stages.common.errors import InputError
-from stages.common.layout import CLASSES, IMAGES, SUBSETS
-from stages.dataset import lists
-
-SHIPPED = Path(__file__).parent.parent.parent / "params.yaml"
+from stages.common.layout import CLASSES, MANIFEST, SUBSETS
+from stages.dataset import classes, lists, manifest
+from tests.conftest import ROOT
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """run(files): the stage on data/images of these {path: bytes}; returns the rows of each subset."""
+    """run(files): the stage on a manifest of these {path: bytes}; returns the rows of each subset."""
     monkeypatch.chdir(tmp_path)
 
     def run(files, **settings):
-        for path, data in files.items():
-            (IMAGES / path).parent.mkdir(parents=True, exist_ok=True)
-            (IMAGES / path).write_bytes(data)
-        CLASSES.write_text("".join(f"{name}\n" for name in sorted({path.split("/")[0] for path in files})))
-        values = yaml.safe_load(SHIPPED.read_text())
+        record(files)
+        values = yaml.safe_load((ROOT / "params.yaml").read_text())
         values["split"].update(settings)
         Path("params.yaml").write_text(yaml.safe_dump(values))
         split.main()
         return {subset: lists.read(subset) for subset in SUBSETS}
 
     return run
+
+
+def record(files, offset=None):
+    """Writes what the stage images writes of a data set of these {path: bytes}. The class is the folder."""
+    manifest.write(
+        MANIFEST,
+        [
+            manifest.Row(path, path.split("/")[-2], hashlib.sha256(files[path]).hexdigest(), len(files[path]), offset)
+            for path in sorted(files, key=manifest.order)
+        ],
+    )
+    classes.write(sorted({path.split("/")[-2] for path in files}))
 
 
 FILES = {f"{name}/{n}.jpg": f"{name} {n}".encode() for name in ("dog", "cat", "eel") for n in range(20)}
@@ -49,6 +58,59 @@ def test_the_lists_are_the_same_when_made_again(run):
     first = run(FILES)
     assert run(FILES) == first
     assert run(FILES, seed=5) != first
+
+
+def test_the_lists_are_in_the_order_of_the_manifest(run):
+    rows = run({path.replace("dog/", "cat-like/"): data for path, data in FILES.items()})
+    for subset in SUBSETS:
+        paths = [row.path for row in rows[subset]]
+        assert paths == sorted(paths, key=manifest.order)
+
+
+def test_labels_are_by_the_order_of_the_classes(run):
+    run(FILES)
+    classes.write(["eel", "unused", "dog", "cat"])
+    split.main()
+    for subset in SUBSETS:
+        for row in lists.read(subset):
+            assert row.label == {"eel": 0, "dog": 2, "cat": 3}[row.path.split("/")[0]]
+
+
+def test_images_in_an_archive_are_listed_as_in_the_manifest(run):
+    alone = run(FILES)
+    record({f"some.tar/top/{path}": data for path, data in FILES.items()}, offset=512)
+    split.main()
+    for subset in SUBSETS:
+        found = [row.path for row in lists.read(subset)]
+        assert found == [f"some.tar/top/{row.path}" for row in alone[subset]]
+
+
+def test_nothing_but_the_manifest_the_classes_and_the_params_is_there_to_be_read(run):
+    run(FILES)
+    assert sorted(str(path) for path in Path().rglob("*") if path.is_file()) == [
+        str(CLASSES),
+        str(MANIFEST),
+        *(f"data/split/{subset}.lst" for subset in sorted(SUBSETS)),
+        "params.yaml",
+    ]
+
+
+def test_classes_of_another_data_set_are_refused(run):
+    first = run(FILES)
+    classes.write(["cat", "dog"])
+    with pytest.raises(InputError, match=f"^{CLASSES} is not of the same data set as {MANIFEST}: run `dvc repro`$"):
+        split.main()
+    assert {subset: lists.read(subset) for subset in SUBSETS} == first
+
+
+def test_without_a_manifest_or_with_a_damaged_one_it_says_so(run):
+    run(FILES)
+    MANIFEST.write_bytes(MANIFEST.read_bytes()[:-10])
+    with pytest.raises(InputError, match=f"^{MANIFEST}, line 61: .*: run `dvc repro`$"):
+        split.main()
+    MANIFEST.unlink()
+    with pytest.raises(InputError, match=f"^{MANIFEST} is missing: run `dvc repro`$"):
+        split.main()
 
 
 def test_the_fractions_of_the_params_are_used(run):

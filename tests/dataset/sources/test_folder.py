@@ -1,0 +1,58 @@
+"""What is listed of a folder of the user's; what the stage images makes of it is tested there."""
+
+from pathlib import Path
+
+import pytest
+
+from stages.common.errors import InputError
+from stages.common.params import Dataset
+from stages.dataset.places import Place, within
+from stages.dataset.sources import folder
+from stages.dataset.sources.source import Listed, listable
+
+
+def of(path):
+    return Dataset(name="folder", path=str(path), clutter=True, on_bad_image="fail")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for path in ("dög/2.png", "dög/1.png", "cat/a b", "empty/.hidden", ".git/HEAD", "loose.txt"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    return tmp_path
+
+
+def test_lists_folder_by_folder_and_opens_nothing(photos, monkeypatch):
+    monkeypatch.setattr("builtins.open", None)
+    listing = folder.find(of(photos))
+    assert listing.classes == ["cat", "dög", "empty"]
+    assert listing.images == [
+        Listed(path, path.split("/")[0], Place(f"{photos}/{path}")) for path in ("cat/a b", "dög/1.png", "dög/2.png")
+    ]
+
+
+def test_the_place_of_an_image_is_that_which_the_manifest_gives(photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    for path in (photos, photos.name, f"./{photos.name}/", "."):
+        if path == ".":
+            monkeypatch.chdir(photos)
+        for image in folder.find(of(path)).images:
+            assert within(folder.root(of(path)), image.path, 0, None) == image.place
+
+
+def test_reachable_is_what_is_there(photos):
+    assert folder.reachable(of(photos))
+    assert not folder.reachable(of(photos / "none"))
+    # That is a wrong path, not images that are elsewhere today.
+    assert folder.reachable(of(photos / "loose.txt"))
+    with pytest.raises(InputError, match="^dataset.path: there is no folder "):
+        folder.find(of(photos / "loose.txt"))
+    assert folder.root(of("data/raw")) == Path("data/raw")
+
+
+def test_which_names_a_list_can_hold():
+    for name in ("a.png", "dög/日本 🐕.png", " ", "-a", "a\u2028b", "a\x0cb", "a\x85b"):
+        assert listable(name), ascii(name)
+    for name in ("a\tb", "a\nb", "a\rb", "a\0b", "a\udcffb"):
+        assert not listable(name), ascii(name)
