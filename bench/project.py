@@ -26,7 +26,7 @@ def set_params(path: Path, **values: dict[str, Any]) -> None:
 
 
 class Project:
-    """A clone of headstart in ``folder``, with the commands a user types; its feature cache lies beside it."""
+    """A clone of headstart in ``folder``, with the commands a user types; its caches lie beside it."""
 
     def __init__(self, folder: Union[str, Path]) -> None:
         self.folder = Path(folder)
@@ -34,6 +34,7 @@ class Project:
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HEADSTART_CACHE": str(self.folder.parent / "cache"),
+            "XDG_CACHE_HOME": str(self.folder.parent / "user"),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 

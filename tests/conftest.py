@@ -19,8 +19,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Tests never touch the user's feature cache."""
-    os.environ["HEADSTART_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Tests never touch the user's caches."""
+    folder = tmp_path_factory.mktemp("caches")
+    os.environ.update(HEADSTART_CACHE=str(folder / "features"), XDG_CACHE_HOME=str(folder))
 
 
 @pytest.fixture(scope="session")
@@ -138,13 +139,14 @@ def small_project(tmp_path_factory, small_data, weights_file):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, small_data, weights_file):
-    """A folder in which every stage has run, on the small data with the small backbone."""
+    """A folder in which every stage has run, on the small data, which lies in ``photos``, with the small backbone."""
     from stages import evaluate, featurize, images, split, train, weights
 
     folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(small_data, folder / "photos")
     set_params(
         folder / "params.yaml",
-        dataset={"name": "folder", "path": str(small_data)},
+        dataset={"name": "folder", "path": "photos"},
         backbone={"name": BACKBONE, "weights": "file", "path": str(weights_file)},
         train={"epochs": 3},
         runtime={"workers": 1},

@@ -162,7 +162,7 @@ def prepared(text, path, monkeypatch):
 
 
 def test_its_snippets_run_as_they_stand(here, exported, unsure, capsys):
-    image = unsure / "data/images/dög/000.jpg"
+    image = unsure / "photos/dög/000.jpg"
     predict.main(["--json", str(image)])
     (best,) = json.loads(capsys.readouterr().out)["predictions"]
     both = "".join(snippets((exported / "README.md").read_text(encoding="utf-8")))

@@ -10,6 +10,7 @@ from stages.backbones import catalogue, zoo
 from stages.common import params
 from stages.common.errors import InputError
 from stages.common.files import sha256
+from stages.dataset.places import Place
 from stages.features import calibrations, compute, identity
 from stages.features.recipe import Recipe
 from stages.inference import calibrate, compile
@@ -141,8 +142,8 @@ def test_features_are_not_computed_with_another_calibration_than_asked_for(here,
     given = params.load()
     featurize = given.featurize.model_copy(update={"precision": "int8"})
     runtime = given.runtime.model_copy(update={"devices": "cpu", "workers": 1})
-    paths = [str(path) for path in save_folder(tmp_path / "photos", ["cat"], 2)]
+    places = [Place(str(path)) for path in save_folder(tmp_path / "photos", ["cat"], 2)]
     found = identity.current("auto", featurize, "auto")
     assert found.calibration == calibrations.digest(SOME)
     with pytest.raises(InputError, match="calibration for int8 is not the one that was asked for"):
-        compute.compute(paths, found._replace(calibration="00"), runtime, lambda *shape: np.empty(shape))
+        compute.compute(places, found._replace(calibration="00"), runtime, lambda *shape: np.empty(shape))

@@ -14,9 +14,10 @@ from stages.backend.mx import mx
 from stages.common import params
 from stages.common.errors import InputError
 from stages.dataset.decode import decode
+from stages.dataset.places import Place, read
 from stages.features import compute as module
 from stages.features import database, identity
-from stages.features.compute import compute, read
+from stages.features.compute import compute
 from stages.features.extract import Result
 from stages.inference import pixels
 from tests.conftest import BACKBONE
@@ -43,11 +44,19 @@ def allocate(*shape):
     return np.full(shape, np.nan, np.float32)
 
 
-def featurize(paths, on_bad=None, **settings):
-    """Computes features float32 (n, dim)."""
+def files(paths):
+    return [Place(str(path)) for path in paths]
+
+
+def featurize(paths, on_bad=None, known=None, **settings):
+    """Computes features float32 (n, dim) of the files at ``paths``."""
     runtime = RUNTIME.model_copy(update=settings)
     options = {"on_bad": on_bad} if on_bad else {}
-    return compute([str(path) for path in paths], recipe(), runtime, allocate, **options)
+    return compute(files(paths), recipe(), runtime, allocate, known=known, **options)
+
+
+def digests(paths):
+    return [read(place)[1] for place in files(paths)]
 
 
 def fail_where_there_is_work(monkeypatch):
@@ -87,7 +96,7 @@ def test_every_image_is_computed_once_and_never_again(tmp_path, monkeypatch):
     assert (found.features.shape, found.features.dtype) == ((10, DIM), np.float32)
     np.testing.assert_allclose(found.features, expected(paths), rtol=1e-3, atol=1e-5 * np.abs(found.features).max())
     assert len({row.tobytes() for row in found.features}) == 7
-    assert found.digests == [read(path)[1] for path in paths]
+    assert found.digests == digests(paths)
     assert found.forward_passes == 7
     assert len(found.workers) == 1
     seconds = vars(found.seconds)
@@ -124,28 +133,71 @@ def nothing(device, threads, recipe, parameters, calibration, batch_size):
 
 
 def test_what_a_worker_does_is_an_argument(tmp_path):
-    paths = list(map(str, save_folder(tmp_path / "photos", ["cat"], 3)))
-    found = compute(paths, recipe(), RUNTIME, allocate, setup=nothing)
+    paths = save_folder(tmp_path / "photos", ["cat"], 3)
+    found = compute(files(paths), recipe(), RUNTIME, allocate, setup=nothing)
     assert found.features[:, 0].tolist() == [os.path.getsize(path) for path in paths]
 
 
 def test_a_feature_that_the_array_cannot_hold_is_named(tmp_path):
-    paths = list(map(str, save_folder(tmp_path / "photos", ["cat"], 3)))
-    Path(paths[1]).write_bytes(bytes(70_000))
+    paths = save_folder(tmp_path / "photos", ["cat"], 3)
+    paths[1].write_bytes(bytes(70_000))
     with pytest.raises(InputError, match=f"^{paths[1]} has a feature beyond float16: set featurize.dtype to float32$"):
-        compute(paths, recipe(), RUNTIME, lambda *shape: np.empty(shape, np.float16), setup=nothing)
+        compute(files(paths), recipe(), RUNTIME, lambda *shape: np.empty(shape, np.float16), setup=nothing)
 
 
 def test_a_cached_feature_of_another_length_is_computed_again(tmp_path, capsys):
     paths = save_folder(tmp_path / "photos", ["cat"], 3)
     expected = featurize(paths).features
-    keys = [identity.fingerprint(recipe()) + read(path)[1] for path in paths]
+    keys = [identity.fingerprint(recipe()) + digest for digest in digests(paths)]
     store = database.Database(tmp_path / "cache")
     store.write([(keys[0], database.seal(keys[0], bytes(4)))])
     store.close()
     again = featurize(paths)
     assert (again.features.tobytes(), again.forward_passes) == (expected.tobytes(), 1)
     assert "has damaged entries" in capsys.readouterr().err
+
+
+# --- Images whose digests are known ----------------------------------------------------------------------------------
+
+
+def test_only_files_whose_feature_is_missing_are_opened(tmp_path, monkeypatch):
+    paths = save_folder(tmp_path / "photos", ["cat"], 5)
+    known = digests(paths)
+    expected = featurize(paths, known=known)
+    assert (expected.digests, expected.seconds.read) == (known, 0)
+    photo(78).save(paths[3])
+    known[3] = digests([paths[3]])[0]
+    for path in [*paths[:3], paths[4]]:
+        path.unlink()
+    found = featurize(paths, known=known)
+    assert (found.forward_passes, found.digests) == (1, known)
+    others = [0, 1, 2, 4]
+    assert found.features[others].tobytes() == expected.features[others].tobytes()
+    paths[3].unlink()
+    fail_where_there_is_work(monkeypatch)
+    assert featurize(paths, known=known).features.tobytes() == found.features.tobytes()
+
+
+def test_pieces_of_an_archive_are_computed_as_files_are(tmp_path):
+    paths = save_folder(tmp_path / "photos", ["cat"], 3)
+    archive, places, offset = tmp_path / "all.tar", [], 5
+    with open(archive, "wb") as file:
+        file.write(bytes(offset))
+        for path in paths:
+            places.append(Place(str(archive), offset, file.write(path.read_bytes()), path.name))
+            offset += places[-1].size
+    found = compute(places, recipe(), RUNTIME, allocate, known=digests(paths))
+    np.testing.assert_allclose(found.features, expected(paths), rtol=1e-3, atol=1e-5 * np.abs(found.features).max())
+    assert found.forward_passes == 3
+
+
+def test_other_bytes_than_those_known_are_refused(tmp_path, no_worker):
+    paths = save_folder(tmp_path / "photos", ["cat"], 3)
+    known = digests(paths)
+    photo(77).save(paths[1])
+    with pytest.raises(InputError) as error:
+        featurize(paths, known=known)
+    assert str(error.value) == f"{paths[1]} was changed since it was looked at: run the same command again"
 
 
 # --- Files that are not as they should be ----------------------------------------------------------------------------
@@ -167,7 +219,7 @@ def test_a_missing_file_is_named(tmp_path, no_worker):
 
 
 def test_a_folder_in_its_place_is_named(tmp_path, no_worker):
-    assert refused([tmp_path]).startswith(f"{tmp_path} cannot be read (Is a directory)")
+    assert refused([tmp_path]).startswith(f"{tmp_path} is a folder")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
@@ -193,8 +245,8 @@ def test_a_file_that_changes_between_hashing_and_computing_is_named(tmp_path, mo
 
     monkeypatch.setattr(module, "progress", progress)
     reasons = {
-        "changed": "was changed while it was being featurized: run the same command again",
-        "removed": "cannot be read (No such file or directory)",
+        "changed": "was changed since it was looked at: run the same command again",
+        "removed": "cannot be read (No such file or directory): `dvc repro` takes up what has changed",
     }
     assert refused(paths) == f"{paths[1]} {reasons[change]}"
 

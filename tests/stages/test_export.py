@@ -35,7 +35,7 @@ RUNNERS = pytest.mark.parametrize("runner", [by_mxnet, by_onnx])
 
 @RUNNERS
 def test_the_test_images_get_the_pipelines_own_probabilities(here, exported, capsys, runner):
-    images = [f"data/images/{row.path}" for row in lists.read("test")]
+    images = [f"photos/{row.path}" for row in lists.read("test")]
     predict.main(["--json", "--top", "3", *images])
     answers = [json.loads(line)["predictions"] for line in capsys.readouterr().out.splitlines()]
     labels = (exported / "labels.txt").read_text(encoding="utf-8").splitlines()

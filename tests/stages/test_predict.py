@@ -66,12 +66,12 @@ def paths(printed):
 
 def test_the_test_images_get_the_probabilities_that_evaluate_measured(run, passes):
     rows = lists.read("test")
-    code, printed, _ = run("--json", "--top", 3, *(f"data/images/{row.path}" for row in rows))
+    code, printed, _ = run("--json", "--top", 3, *(f"photos/{row.path}" for row in rows))
     assert code == 0
     expected = softmax(classifier.load(mx.cpu()).head.logits(records.read("test")[0]))
     for line, row, wanted in zip(printed.splitlines(), rows, expected, strict=False):
         answer = json.loads(line)
-        assert answer["image"] == f"data/images/{row.path}"
+        assert answer["image"] == f"photos/{row.path}"
         found = {p["class"]: p["probability"] for p in answer["predictions"]}
         np.testing.assert_allclose([found[name] for name in CLASSES], wanted, atol=1e-6)
     with open("metrics/confusion.csv", encoding="utf-8") as file:
@@ -90,17 +90,17 @@ def test_a_new_image_goes_through_the_network_once(run, passes, tmp_path):
 
 
 def test_blocks_make_no_difference(run, monkeypatch):
-    _, whole, _ = run("data/images", "--csv")
+    _, whole, _ = run("photos", "--csv")
     assert len(paths(whole)) == 24
     monkeypatch.setattr(predict, "BLOCK", 7)
-    assert run("data/images", "--csv")[:2] == (0, whole)
+    assert run("photos", "--csv")[:2] == (0, whole)
 
 
 # What is printed
 
 
 def test_as_a_table(run):
-    code, printed, _ = run("data/images/cat", "data/images/red panda/000.jpg")
+    code, printed, _ = run("photos/cat", "photos/red panda/000.jpg")
     lines = printed.splitlines()
     assert (code, len(lines)) == (0, 9)
     for line in lines:
@@ -112,14 +112,14 @@ def test_as_a_table(run):
 
 
 def test_as_csv_with_a_row_for_each_class(run):
-    _, printed, _ = run("data/images/cat/000.jpg", "--csv", "--top", 2)
+    _, printed, _ = run("photos/cat/000.jpg", "--csv", "--top", 2)
     lines = printed.splitlines()
     assert lines[0] == "image,rank,class,probability"
-    assert [line.split(",")[:2] for line in lines[1:]] == [["data/images/cat/000.jpg", rank] for rank in "12"]
+    assert [line.split(",")[:2] for line in lines[1:]] == [["photos/cat/000.jpg", rank] for rank in "12"]
 
 
 def test_the_likeliest_come_first_and_there_are_no_more_than_classes(run):
-    _, printed, _ = run("data/images/cat/000.jpg", "--json", "--top", 100)
+    _, printed, _ = run("photos/cat/000.jpg", "--json", "--top", 100)
     found = json.loads(printed)["predictions"]
     assert sorted(p["class"] for p in found) == CLASSES
     probabilities = [p["probability"] for p in found]
@@ -141,10 +141,10 @@ def test_wrong_arguments_are_refused(arguments, capsys):
 
 
 def test_names_are_read_from_standard_input(run):
-    listed = b"data/images/cat/001.jpg\n\ndata/images/d\xc3\xb6g/000.jpg\r\ndata/images/cat"
-    code, printed, _ = run("--csv", "data/images/cat/005.jpg", "-", stdin=listed)
+    listed = b"photos/cat/001.jpg\n\nphotos/d\xc3\xb6g/000.jpg\r\nphotos/cat"
+    code, printed, _ = run("--csv", "photos/cat/005.jpg", "-", stdin=listed)
     assert code == 0
-    assert paths(printed)[:3] == [f"data/images/{name}.jpg" for name in ("cat/005", "cat/001", "dög/000")]
+    assert paths(printed)[:3] == [f"photos/{name}.jpg" for name in ("cat/005", "cat/001", "dög/000")]
     assert len(paths(printed)) == 3 + 8
 
 
@@ -195,7 +195,7 @@ def test_a_name_that_is_not_text_goes_out_as_it_came_in(trained, monkeypatch, ca
 
 def test_a_reader_that_has_had_enough_gets_no_traceback(trained):
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.predict", "data/images"],
+        [sys.executable, "-m", "stages.predict", "photos"],
         cwd=trained,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
