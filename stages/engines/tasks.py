@@ -55,7 +55,9 @@ class Tasks(Generic[Chunk]):
         # One that is suspected is alone in its worker.
         if any(task.deaths for task in worker.tasks):
             return None
-        return self._again.popleft() if self._again else next(self._fresh, None)
+        if self._again:
+            return self._again.popleft()
+        return next(self._fresh, None)
 
     def take_back(self, tasks: Iterable[Task[Chunk]]) -> None:
         """Tasks to be done again, whose worker was lost through no fault of theirs."""

@@ -76,9 +76,10 @@ def _members(tar: tarfile.TarFile, archive: Path) -> list[tarfile.TarInfo]:
     """Every member of ``tar``, once all are known to be plain files or folders inside of it."""
     members = tar.getmembers()
     # tarfile takes a header that is cut off or damaged for the end of the archive; the true end is a block of zeros.
-    tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("it ends too early")
+    with open(archive, "rb") as file:
+        file.seek(tar.offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it ends too early")
     for member in members:
         path = PurePosixPath(member.name)
         plain = member.isdir() or (member.isreg() and not member.issparse())
