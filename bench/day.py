@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -49,6 +49,10 @@ class Times(NamedTuple):
     @property
     def without_training(self) -> float:
         return self.total - self.stages.get("train", 0.0)
+
+
+# Prepares what is to be timed, and returns it.
+Event = Callable[["Day"], Callable[[], object]]
 
 
 class Photos:
@@ -93,7 +97,7 @@ class Day:
         self.project.run("git", "add", "-A")
         self.project.run("git", "commit", "-qm", "a day", "--allow-empty")
 
-    def time(self, event: Callable[["Day"], Callable[[], object]]) -> Times:
+    def time(self, event: Event) -> Times:
         """Prepares an event, then runs and times what it returns."""
         wait = event(self)
         self.log.write_text("")
@@ -192,7 +196,7 @@ def teammate(day: Day) -> Callable[[], object]:
     return wait
 
 
-EVENTS: dict[str, Callable[[Day], Callable[[], object]]] = {
+EVENTS: dict[str, Event] = {
     "first run": first,
     "nothing changed": nothing,
     "one image more": one_more,
@@ -208,13 +212,22 @@ EVENTS: dict[str, Callable[[Day], Callable[[], object]]] = {
 }
 
 
-def row(name: str, times: Times, against: Optional[Times] = None) -> str:
-    """A row of the table, in Markdown."""
-    cells = [f"{times.stages[stage]:.1f}" if stage in times.stages else "" for stage in STAGES]
-    cells = [name, f"{times.total:.1f}", *cells, f"{times.dvc:.1f}"]
-    if against is not None:
-        cells += [f"{against.total:.1f}", f"{against.without_training / times.without_training:.2f}"]
+def row(name: str, times: Times, others: Sequence[Optional[Times]]) -> str:
+    """A row of the table, in Markdown. others: what another checkout took, None where it cannot do this."""
+    stages = [f"{times.stages[stage]:.1f}" if stage in times.stages else "" for stage in STAGES]
+    cells = [name, f"{times.total:.1f}", *stages, f"{times.dvc:.1f}"]
+    for other in others:
+        ratio = "fails" if other is None else f"{other.without_training / times.without_training:.2f}"
+        cells += ["" if other is None else f"{other.total:.1f}", ratio]
     return f"| {' | '.join(cells)} |"
+
+
+def timed(day: Day, event: Event) -> Optional[Times]:
+    """What ``event`` takes, or None where a command fails."""
+    try:
+        return day.time(event)
+    except AssertionError:
+        return None
 
 
 def main() -> None:
@@ -229,12 +242,8 @@ def main() -> None:
         heading = ["seconds", "in all", *STAGES, "DVC", *(["other", "ratio without training"] * (len(days) - 1))]
         print(f"| {' | '.join(heading)} |\n|---{'|--:' * (len(heading) - 1)}|")
         for name, event in EVENTS.items():
-            try:
-                times = [day.time(event) for day in days]
-            except AssertionError as error:
-                print(f"| {name} | failed: {str(error).splitlines()[0]} |", flush=True)
-                continue
-            print(row(name, *times), flush=True)
+            ours = days[0].time(event)
+            print(row(name, ours, [timed(day, event) for day in days[1:]]), flush=True)
 
 
 if __name__ == "__main__":
