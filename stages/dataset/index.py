@@ -74,9 +74,9 @@ def stamp_of(stat: os.stat_result) -> Stamp:
 
 def settled(stamp: Stamp, read: int) -> bool:
     """Whether every change of the file after the time ``read`` (nanoseconds) is sure to give it another stamp."""
-    # A time of modification in the future was set by hand, or comes from a server whose clock is ahead.
-    past = [time for time in (stamp.modified, stamp.changed) if time <= read]
-    return bool(past) and max(past) < read - TICK
+    # A time of modification in the future was set by hand. The inode's time cannot be: it comes from a server whose
+    # clock is ahead, or the file changed after ``read``.
+    return stamp.changed < read - TICK and not read - TICK <= stamp.modified <= read
 
 
 class Index:

@@ -100,9 +100,13 @@ def _lines(rows: Iterable[Row], more: int) -> Iterator[str]:
 
 def read(path: Path) -> Manifest:
     """The manifest at ``path``. Raises InputError naming the line that is not as :func:`write` writes it."""
+    with _opened(path) as file, collector.off():
+        return _parsed(file, path)
+
+
+def _opened(path: Path) -> BinaryIO:
     try:
-        with open(path, "rb") as file, collector.off():
-            return _parsed(file, path)
+        return open(path, "rb")
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `dvc repro`") from None
 
@@ -135,11 +139,18 @@ def _parsed(file: BinaryIO, path: Path) -> Manifest:
 
 
 def find(path: Path, wanted: Collection[str]) -> list[Row]:
-    """The rows of the images at the paths ``wanted``, those that are there; the others are not looked at."""
-    with open(path, "rb") as file:
+    """The rows of the images at the paths ``wanted``, those that are there; the others are not looked at.
+
+    Raises InputError as :func:`read` does.
+    """
+    with _opened(path) as file:
         heading, keys = file.readline(), {name.encode() for name in wanted}
         lines = [line for line in file if line.partition(b"\t")[0] in keys]
-    return list(map(Row, *_parsed(io.BytesIO(heading + b"".join(lines)), path)))
+    try:
+        return list(map(Row, *_parsed(io.BytesIO(heading + b"".join(lines)), path)))
+    except InputError:
+        read(path)  # says which line of the whole file it is
+        raise
 
 
 def _rows(block: bytes, line: "re.Pattern[str]", before: str) -> Optional[list[tuple[str, ...]]]:

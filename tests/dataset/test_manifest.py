@@ -148,8 +148,15 @@ def test_lines_that_are_not_wanted_are_not_looked_at_and_those_that_are_must_be_
     manifest.write(PATH, ROWS)
     PATH.write_bytes(PATH.read_bytes().replace(digest(2).encode(), b"damage"))
     assert manifest.find(PATH, ["cat/a.png"]) == ROWS[:1]
-    with pytest.raises(InputError, match="the digest 'damage' is not 64 hexadecimal digits: run `dvc repro`$"):
+    message = f"^{PATH}, line 3: the digest 'damage' is not 64 hexadecimal digits: run `dvc repro`$"
+    with pytest.raises(InputError, match=message):
         manifest.find(PATH, ["cat/b c.png"])
+
+
+@pytest.mark.parametrize("ask", [manifest.read, lambda path: manifest.find(path, ["cat/a.png"])], ids=["read", "find"])
+def test_without_a_manifest_it_says_so(ask):
+    with pytest.raises(InputError, match=f"^{PATH} is missing: run `dvc repro`$"):
+        ask(PATH)
 
 
 # Damage
