@@ -1,4 +1,4 @@
-"""Looks into the feature cache: ``python -m stages.cache``."""
+"""Looks into the feature cache and the index of image files beside it: ``python -m stages.cache``."""
 
 import argparse
 import contextlib
@@ -11,17 +11,27 @@ from typing import Optional
 from stages.common import params
 from stages.common.caches import CACHE_VARIABLE, cache_folder
 from stages.common.errors import InputError, run
+from stages.dataset import index
 from stages.features import calibrations
 from stages.features.database import FILE, Database, is_damage, plain, remove
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """The command ``python -m stages.cache``."""
-    parser = argparse.ArgumentParser(prog="python -m stages.cache", description="Look into the feature cache.")
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.cache",
+        description="Look into the feature cache, and the index of image files beside it.",
+    )
     actions = parser.add_subparsers(dest="action", metavar="show | verify | prune | clear")
-    actions.add_parser("show", help="where it is, how large, and how many features of which backbone (the default)")
+    actions.add_parser(
+        "show",
+        help="where it is, how large, how many features of which backbone, how many files are known (the default)",
+    )
     actions.add_parser("verify", help="read every entry and drop those that are damaged")
-    prune = actions.add_parser("prune", help="drop what was used least recently until it is small enough")
+    prune = actions.add_parser(
+        "prune",
+        help="drop what was used least recently until it is small enough, and from the index the files that are gone",
+    )
     prune.add_argument("gb", type=_gigabytes, help="the size to shrink to, in gigabytes")
     actions.add_parser("clear", help="drop everything")
     chosen = parser.parse_args(arguments)
@@ -38,7 +48,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
             if chosen.action == "verify":
                 _verify(database)
             elif chosen.action == "prune":
-                _prune(database, chosen.gb)
+                _prune(database, chosen.gb, folder)
             else:
                 _show(database, folder)
     except (sqlite3.Error, UnicodeError) as error:
@@ -58,6 +68,9 @@ def _show(database: Database, folder: Path) -> None:
     print(f"{folder}: {database.size / 1e9:.3f} GB of at most {database.limit / 1e9:.1f} GB")
     for fingerprint, count, about in database.counts():
         print(f"{count:>10,}  {fingerprint.hex()[:12]}  {about}")
+    with contextlib.closing(index.Index(folder)) as known:
+        if count := known.count():
+            print(f"{count:>10,}  image files known without reading them")
 
 
 def _verify(database: Database) -> None:
@@ -65,10 +78,13 @@ def _verify(database: Database) -> None:
     print(f"{count:,} entries read, {damaged:,} damaged and dropped")
 
 
-def _prune(database: Database, gigabytes: float) -> None:
+def _prune(database: Database, gigabytes: float, folder: Path) -> None:
     before = database.size
     database.prune(gigabytes * 1e9)
     print(f"{before / 1e9:.3f} GB → {database.size / 1e9:.3f} GB")
+    with contextlib.closing(index.Index(folder)) as known:
+        if count := known.prune():
+            print(f"dropped from the index: {count:,} files that are gone or have changed")
 
 
 def _clear(folder: Path) -> None:
@@ -77,6 +93,7 @@ def _clear(folder: Path) -> None:
         what = f"{database.count():,} features"
     remove(folder)
     calibrations.remove(folder)
+    index.remove(folder)
     print(f"dropped {what}")
 
 

@@ -3,12 +3,16 @@
 import contextlib
 import os
 import sqlite3
+import time
 
 import numpy as np
 import pytest
 
+from bench.pictures import photo
 from stages import cache
 from stages.common.errors import InputError
+from stages.dataset import index, looking
+from stages.dataset.places import Place
 from stages.features.database import Database
 from stages.features.store import FeatureCache
 
@@ -70,6 +74,29 @@ def test_a_size_that_is_none_is_refused(folder, capsys, size):
         cache.main(["prune", size])
     assert f"argument gb: must be a number from 0 (got '{size}')" in capsys.readouterr().err
     assert held(folder) == COUNT
+
+
+@pytest.fixture
+def looked_at(folder, tmp_path, monkeypatch):
+    """Three image files that the index beside the cache knows."""
+    monkeypatch.setattr(index, "TICK", 0)
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        photo(number, (8, 8)).save(path)
+    time.sleep(0.05)
+    with contextlib.closing(index.Index(folder)) as known:
+        looking.look([Place(str(path)) for path in paths], known)
+        assert known.count() == 3
+    return paths
+
+
+def test_it_shows_prunes_and_clears_the_index_too(folder, looked_at, capsys):
+    assert printed(capsys).endswith("         3  image files known without reading them\n")
+    looked_at[1].unlink()
+    assert "dropped from the index: 1 files that are gone or have changed" in printed(capsys, "prune", "1")
+    assert printed(capsys).endswith("         2  image files known without reading them\n")
+    printed(capsys, "clear")
+    assert "image files" not in printed(capsys)
 
 
 def test_it_drops_everything(folder, capsys):
