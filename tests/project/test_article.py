@@ -74,13 +74,12 @@ def test_from_download_to_test_metrics(tmp_path, mirror, archive):
         backbone={"name": "vgg16", "weights": "file", "path": str(tmp_path / "vgg16.params")},
         train={"epochs": 2, "lr": 0.001, "dropout": 0.5},
     )
-    printed = project.run(
-        "dvc",
-        "repro",
-        HEADSTART_CALTECH256_URL=mirror,
-        HEADSTART_CALTECH256_MD5=hashlib.md5(archive).hexdigest(),
-        XDG_CACHE_HOME=str(tmp_path / "downloads"),
-    )
+    environment = {
+        "HEADSTART_CALTECH256_URL": mirror,
+        "HEADSTART_CALTECH256_MD5": hashlib.md5(archive).hexdigest(),
+        "XDG_CACHE_HOME": str(tmp_path / "home"),
+    }
+    printed = project.run("dvc", "repro", **environment)
     assert f"caltech256: {CLASSES * PER_CLASS} images of {CLASSES} classes" in printed
     classes = (project.folder / "data/classes.txt").read_text().split()
     assert classes == [*(f"class-{number}" for number in range(1, CLASSES)), "clutter"]
@@ -89,3 +88,13 @@ def test_from_download_to_test_metrics(tmp_path, mirror, archive):
     assert project.metrics("test")["images"] >= CLASSES
     assert np.isfinite(project.metrics("train")["train_loss"])
     assert (project.folder / "data/features/train.rec").stat().st_size > 2 * CLASSES * 4096 * 2
+
+    # It lies where it was downloaded to, and is read there.
+    (downloaded,) = (tmp_path / "home").rglob("*.tar")
+    assert downloaded.read_bytes() == archive
+    assert not list(project.folder.rglob("*.jpg"))
+    # Looked at again, and without it, nothing has changed.
+    environment["HEADSTART_CALTECH256_URL"] = "http://127.0.0.1:9/gone.tar"
+    assert project.repro(**environment) == ["images"]
+    downloaded.unlink()
+    assert "is not there: going on with what data/manifest.tsv recorded" in project.run("dvc", "repro", **environment)
