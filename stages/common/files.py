@@ -32,6 +32,8 @@ def replacing(path: Union[str, Path], folder: bool = False, unless_same: bool = 
     (temporary if folder else temporary.parent).mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
+        # It remembers answers by size and time.
+        filecmp.clear_cache()
         if unless_same and path.exists() and filecmp.cmp(temporary, path, shallow=False):
             _remove(temporary)
             return

@@ -242,3 +242,11 @@ def test_a_killed_process_leaves_no_lock(place):
 def test_another_place_has_another_lock(place, capsys):
     with one_at_a_time(place), one_at_a_time(place.with_name("other")):
         assert capsys.readouterr().err == ""
+
+
+def test_other_content_of_the_same_size_and_time_is_taken(place):
+    for text in ("same", "same", "diff"):
+        with replacing(place, unless_same=True) as temporary:
+            temporary.write_text(text)
+            os.utime(temporary, (1, 1))
+    assert place.read_text() == "diff"
