@@ -94,13 +94,16 @@ def _pictures(shown: Collection[int], labels: Labels, chosen: params.Dataset) ->
         image = found.get(path)
         if image is None:
             raise InputError(f"{MANIFEST} has no {path}, which {SPLIT}/test.lst lists: run `dvc repro`")
-        pictures[row] = Picture(path, _thumbnail(within(root, path, image.size, image.offset)))
+        place = within(root, path, image.size, image.offset)
+        pictures[row] = Picture(path, _thumbnail(place, bytes.fromhex(image.sha256)))
     return pictures
 
 
-def _thumbnail(place: Place) -> Optional[bytes]:
+def _thumbnail(place: Place, wanted: bytes) -> Optional[bytes]:
+    """Of the image there, whose digest is ``wanted``; None where it is gone, or another one by now."""
     try:
-        return thumbnail(decode(read(place)[0], place.name))
+        data, digest = read(place)
+        return thumbnail(decode(data, place.name)) if digest == wanted else None
     except InputError:
         return None
 

@@ -86,7 +86,7 @@ def test_an_experiment_becomes_a_branch(project):
 def test_branches_are_compared(project):
     project.run("git", "switch", "-q", "-c", "lr-0.2")
     project.set(train={"lr": 0.2})
-    assert project.repro() == ["train", "evaluate"]
+    assert project.repro() == ["images", "train", "evaluate"]
     project.run("git", "commit", "-qam", "lr 0.2")
     params = project.run("dvc", "params", "diff", "main")
     assert params.split() == ["Path", "Param", "main", "workspace", "params.yaml", "train.lr", "0.01", "0.2"]

@@ -96,23 +96,6 @@ def test_another_clone_computes_nothing(project, tmp_path):
     assert clone.features() == project.features()
 
 
-def test_experiments_in_other_workspaces_compute_nothing(project):
-    project.run("dvc", "repro")
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "all of it")
-    # Another split, so that featurize has to run in each of them.
-    project.run("dvc", "exp", "run", "--temp", "-n", "temp", "-S", "split.seed=10")
-    project.run("dvc", "exp", "run", "--queue", "-n", "one", "-S", "split.seed=11")
-    project.run("dvc", "exp", "run", "--queue", "-n", "two", "-S", "split.seed=12")
-    status = project.run_queue()
-    assert "Failed" not in status, status
-    experiments = json.loads(project.run("dvc", "exp", "show", "--json"))[1]["experiments"]
-    metrics = {e["name"]: e["revs"][0]["data"]["metrics"]["metrics/featurize.json"]["data"] for e in experiments}
-    assert set(metrics) == {"temp", "one", "two"}
-    assert {(m["images"], m["forward_passes"]) for m in metrics.values()} == {(27, 0)}
-    assert project.run("git", "status", "--short") == ""
-
-
 def test_a_weights_file_with_one_bit_changed_computes_everything(project, weights_file, tmp_path):
     data = bytearray(weights_file.read_bytes())
     # A low bit of a number in the middle of the file.
@@ -238,10 +221,11 @@ def cached(project):
 
 def _forget(project):
     """Puts the project back to where nothing has run, with an empty cache."""
-    places = [project.folder / "data" / name for name in ("images", "split", "weights", "features", "model")]
+    places = [project.folder / "data" / name for name in ("split", "weights", "features", "model")]
     for place in [*places, project.folder / ".dvc" / "cache", project.environment["HEADSTART_CACHE"]]:
         shutil.rmtree(place, ignore_errors=True)
-    (project.folder / "dvc.lock").unlink(missing_ok=True)
+    for name in ("dvc.lock", "data/manifest.tsv", "data/classes.txt", "data/dataset.json"):
+        (project.folder / name).unlink(missing_ok=True)
 
 
 def _works_in(process, folder):

@@ -1,6 +1,7 @@
 """What the report tells of, from what the stages left."""
 
 import io
+import shutil
 
 import pytest
 from PIL import Image
@@ -45,6 +46,17 @@ def test_every_test_image_of_few_is_shown(here):
         number: row.path for number, row in enumerate(rows)
     }
     assert all(Image.open(io.BytesIO(picture.jpeg)).size == (96, 72) for picture in found.pictures.values())
+
+
+def test_an_image_that_is_not_at_hand_has_no_picture(here, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(".", copy, symlinks=True)
+    monkeypatch.chdir(copy)
+    rows = lists.read("test")
+    (copy / "photos" / rows[1].path).unlink()
+    assert [row for row, picture in gathered().pictures.items() if picture.jpeg is None] == [1]
+    shutil.rmtree("photos")
+    assert {(rows[row].path, None) for row in range(len(rows))} == set(gathered().pictures.values())
 
 
 def test_curves_are_as_long_as_the_training(here):

@@ -123,6 +123,17 @@ def test_what_featurize_spent_is_told_in_words(tmp_path):
     ]
 
 
+def test_a_picture_that_is_not_at_hand_is_told_of_in_its_place(tmp_path):
+    whole = contents(["a", "b"])
+    pictures = dict(whole.pictures)
+    first = next(iter(pictures))
+    pictures[first] = pictures[first]._replace(jpeg=None)
+    page = written(tmp_path, ["a", "b"], pictures=pictures).read_text()
+    assert page.count("the image is not on this machine") == 1
+    assert page.count('src="data:image/jpeg;base64,') == len(pictures) - 1
+    assert f'alt="{pictures[first].path}"' not in page
+
+
 # In a browser.
 
 

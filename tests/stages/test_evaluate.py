@@ -4,11 +4,12 @@ import csv
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench.pictures import photo
+from bench.pictures import encoded, photo
 from stages import evaluate
 from stages.backbones.parameters import WeightsInfo
 from stages.backend.mx import mx
@@ -16,9 +17,9 @@ from stages.classifier import head, trained
 from stages.classifier.scores import Scores, TrainMetrics
 from stages.common import params
 from stages.common.errors import InputError
-from stages.common.files import write_text
-from stages.common.layout import CURVES, IMAGES, METRICS, SPLIT, WEIGHTS
-from stages.dataset import lists
+from stages.common.files import sha256, write_text
+from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT, WEIGHTS
+from stages.dataset import lists, manifest
 from stages.dataset.lists import Row
 from stages.features import records
 from tests.classifier.made import features_info, network
@@ -26,6 +27,9 @@ from tests.conftest import BACKBONE
 
 WIDTH = 256
 CLASSES = ["cat", "dög", "red, panda", "ant", "bee", "fly", "unseen"]
+
+# In place of a picture.
+GONE = '<p class="gone">the image is not on this machine</p>'
 
 # (label, logits): right, right, second, sixth, right, second.
 ROWS = [
@@ -41,16 +45,20 @@ ROWS = [
 @pytest.fixture
 def stage(workspace, weights_file):
     """A folder in which a head was trained that hands its features on as logits; the weights are not there."""
-    folder = workspace(BACKBONE, weights_file)
+    folder = workspace(BACKBONE, weights_file, dataset={"name": "folder", "path": "photos"})
     about = features_info(dim=WIDTH, dtype="float32", classes=CLASSES)
     about.save(records.ABOUT)
     features = np.zeros((len(ROWS), WIDTH), np.float32)
     features[:, : len(CLASSES)] = [logits for _, logits in ROWS]
     rows = [Row(index, label, f"{CLASSES[label]}/{index}.jpg") for index, (label, _) in enumerate(ROWS)]
     lists.write(SPLIT / "test.lst", rows)
-    for row in rows:
-        (IMAGES / row.path).parent.mkdir(parents=True, exist_ok=True)
-        photo(row.index).save(IMAGES / row.path)
+    listed = []
+    for row in sorted(rows, key=lambda row: manifest.order(row.path)):
+        path = folder / "photos" / row.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo(row.index).save(path)
+        listed.append(manifest.Row(row.path, CLASSES[row.label], sha256(path), path.stat().st_size))
+    manifest.write(MANIFEST, listed)
     records.write("test", ((row, bytes(32), feature) for row, feature in zip(rows, features)))
     built = head.build(network(), "pool", len(CLASSES), 0.0, "last", [mx.cpu()])
     built.trained[-1].initialize()
@@ -125,7 +133,7 @@ def test_the_report_shows_what_the_test_found_and_what_made_the_head(stage):
     assert sorted(re.findall('alt="(.*?)"', page)) == sorted(row.path for row in lists.read("test"))
     assert page.count('src="data:image/jpeg;base64,') == 6
     for name, value in [
-        ("dataset.name", "digits"),
+        ("dataset.name", "folder"),
         ("split.test", "0.25"),
         ("images", "20 train, 10 valid, 6 test"),
         ("network", BACKBONE),
@@ -139,6 +147,37 @@ def test_the_report_shows_what_the_test_found_and_what_made_the_head(stage):
         assert f"<dt>{name}</dt><dd>{value}</dd>" in page
     assert "best: 2" in page
     assert re.search(r"<title>epoch 2: train 0\.75, valid 0\.75</title>", page)
+
+
+@pytest.mark.parametrize("gone", ["all", "one", "damaged", "another"])
+def test_where_images_are_not_there_the_report_says_so_in_their_place_and_is_whole(stage, gone):
+    evaluate.main()
+    report, others = METRICS / "report.html", ["classes.csv", "confusion.csv", "test.json"]
+    page, numbers = report.read_text(encoding="utf-8"), [(METRICS / name).read_bytes() for name in others]
+    path = lists.read("test")[1].path
+    if gone == "all":
+        shutil.rmtree("photos")
+    elif gone == "one":
+        Path("photos", path).unlink()
+    else:
+        Path("photos", path).write_bytes(b"no image at all" if gone == "damaged" else encoded(photo(99), "JPEG"))
+    evaluate.main()
+    count = 6 if gone == "all" else 1
+    picture = r'<img src="data:image/jpeg;base64,[^"]*" alt="{}">'
+    expected, replaced = re.subn(picture.format(".*?" if gone == "all" else re.escape(path)), GONE, page)
+    assert replaced == count
+    assert report.read_text(encoding="utf-8") == expected
+    assert [(METRICS / name).read_bytes() for name in others] == numbers
+
+
+def test_a_list_of_other_images_than_the_manifests_is_refused(stage):
+    rows = lists.read("test")
+    lists.write(SPLIT / "test.lst", [rows[0]._replace(path="cat/other.jpg"), *rows[1:]])
+    with pytest.raises(InputError) as refused:
+        evaluate.main()
+    assert str(refused.value) == (
+        "data/manifest.tsv has no cat/other.jpg, which data/split/test.lst lists: run `dvc repro`"
+    )
 
 
 def test_features_of_another_list_are_refused(stage):

@@ -5,7 +5,11 @@ import json
 import pytest
 
 from stages import featurize
+from stages.common import params
 from stages.common.errors import InputError
+from stages.common.layout import MANIFEST
+from stages.dataset import manifest
+from stages.dataset.places import Place
 from stages.features import identity, records
 from stages.features.records import FeaturesInfo, FeaturizeMetrics
 from tests.conftest import BACKBONE
@@ -30,6 +34,25 @@ def test_what_it_writes_down(trained, monkeypatch):
     assert all(round(found[name], 2) == found[name] for name in SECONDS)
     assert found["seconds_decode"] > 0 and found["seconds_forward"] > 0
     assert FeaturizeMetrics.load(trained / "metrics/featurize.json").images == 24
+
+
+def test_images_are_where_the_data_set_is_and_their_digests_are_the_manifests(workspace, weights_file):
+    workspace(BACKBONE, weights_file)
+    digests = [f"{number:064x}" for number in range(3)]
+    rows = [("all.tar/cat/1.jpg", 20, 512), ("all.tar/cat/sub.tar/2.jpg", 7, 1536), ("cat/a b.jpg", 9, None)]
+    manifest.write(MANIFEST, (manifest.Row(p, "cat", d, s, o) for (p, s, o), d in zip(rows, digests)))
+    chosen = params.load().dataset.model_copy(update={"name": "folder", "path": "/photos"})
+    places, found = featurize.located([rows[2][0], rows[0][0], rows[1][0], rows[0][0]], chosen)
+    assert places == [
+        Place("/photos/cat/a b.jpg"),
+        first := Place("/photos/all.tar", 512, 20, "cat/1.jpg"),
+        Place("/photos/all.tar", 1536, 7, "cat/sub.tar/2.jpg"),
+        first,
+    ]
+    assert found == [bytes.fromhex(digests[number]) for number in (2, 0, 1, 0)]
+    with pytest.raises(InputError) as refused:
+        featurize.located(["cat/a b.jpg", "cat/c.jpg"], chosen)
+    assert str(refused.value) == "data/manifest.tsv has no cat/c.jpg, which data/split lists: run `dvc repro`"
 
 
 def test_without_whole_weights_it_does_nothing(workspace, weights_file, monkeypatch):
