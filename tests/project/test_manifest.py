@@ -1,9 +1,6 @@
-"""A change costs what it changed: which images are opened, by the commands a user types, and what needs none of them."""
+"""A change costs what it changed: which images are opened, by the commands a user types, and what needs none."""
 
 import json
-import os
-import shutil
-import subprocess
 import time
 
 import pytest
@@ -50,6 +47,11 @@ def project(small_project):
     return project
 
 
+def ran(printed):
+    """The stages that ran, by what DVC printed."""
+    return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
+
+
 def commit(project, message):
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", message)
@@ -60,9 +62,8 @@ def opened(project):
     log = project.folder.parent / "log"
     lines = [line.split("\t") for line in log.read_text().splitlines()] if log.exists() else []
     log.unlink(missing_ok=True)
-    return {path for stage, path in lines if stage == "evaluate.py"}, {
-        p for stage, p in lines if stage != "evaluate.py"
-    }
+    shown = {path for stage, path in lines if stage == "evaluate.py"}
+    return shown, {path for stage, path in lines if stage != "evaluate.py"}
 
 
 def listed(project, *subsets):
@@ -106,36 +107,30 @@ def test_a_learning_rate_opens_none(project):
 def test_experiments_in_other_workspaces_open_none(project):
     commit(project, "one more, learning rate")
     project.run("dvc", "exp", "run", "--temp", "-n", "temp", "-S", "train.lr=0.03")
+    project.run("dvc", "exp", "run", "--queue", "-n", "rate", "-S", "train.lr=0.04")
     # Another split, so that featurize has to run.
-    project.run("dvc", "exp", "run", "--queue", "-n", "one", "-S", "split.seed=11")
-    project.run("dvc", "exp", "run", "--queue", "-n", "two", "-S", "train.lr=0.04")
-    project.run("dvc", "exp", "run", "--queue", "-n", "three", "-S", "split.seed=12")
+    project.run("dvc", "exp", "run", "--queue", "-n", "split", "-S", "split.seed=11")
     status = project.run_queue()
-    assert status.count("Success") == 3, status
+    assert status.count("Success") == 2, status
     found = experiments(project)
-    assert set(found) == {"temp", "one", "two", "three"}
-    assert {name: (found[name]["images"], found[name]["forward_passes"]) for name in ("one", "three")} == {
-        "one": (25, 0),
-        "three": (25, 0),
-    }
-    assert found["temp"] == found["two"] == project.metrics("featurize")
+    assert set(found) == {"temp", "rate", "split"}
+    assert found["temp"] == found["rate"] == project.metrics("featurize")
+    assert (found["split"]["images"], found["split"]["forward_passes"]) == (25, 0)
     shown, others = opened(project)
     assert others == set() and shown
     assert project.run("git", "status", "--short") == ""
 
 
 def test_an_image_removed_again_comes_back_from_the_run_cache(project):
-    removed = project.folder.parent / "one more.jpg"
-    for move in ((project.photos / "cat" / removed.name, removed), (removed, project.photos / "cat" / removed.name)):
-        project.set(train={"lr": 0.01 if move[1] == removed else 0.02})
-        move[0].rename(move[1])
+    there, away = project.photos / "cat/one more.jpg", project.folder.parent / "one more.jpg"
+    for source, target, rate, count in ((there, away, 0.01, 24), (away, there, 0.02, 25)):
+        source.rename(target)
+        project.set(train={"lr": rate})
         printed = project.run("dvc", "repro")
-        assert [line for line in printed.splitlines() if line.startswith("Running stage")] == [
-            "Running stage 'images':"
-        ]
+        assert ran(printed) == ["images"]
         for stage in ("split", "featurize", "train", "evaluate"):
             assert f"Stage '{stage}' is cached - skipping run, checking out outputs" in printed
-        assert project.metrics("featurize")["images"] == (24 if move[1] == removed else 25)
+        assert project.metrics("featurize")["images"] == count
     assert project.run("git", "status", "--short") == ""
 
 
@@ -158,17 +153,17 @@ def test_two_experiments_at_once_on_cold_caches_are_right(project, tmp_path):
     try:
         for number in (21, 22):
             project.run("dvc", "exp", "run", "--queue", "-n", f"cold{number}", "-S", f"split.seed={number}")
-        assert project.run_queue().count("Success") == 2 + 3
+        assert project.run_queue().count("Success") == 2 + 2
     finally:
         project.environment["HEADSTART_CACHE"] = str(project.folder.parent / "cache")
     # Each image was looked at by the one or by both.
     assert len(opened(project)[1]) == 25
+    found = [experiments(project)[name]["forward_passes"] for name in ("cold21", "cold22")]
+    assert max(found) <= 25 <= sum(found)
     for name in ("cold21", "cold22"):
-        assert 0 <= experiments(project)[name]["forward_passes"] <= 25
         project.run("dvc", "exp", "apply", name)
         assert project.bytes("data/manifest.tsv") == manifest
         assert by_digest(project) == expected
-    assert sum(experiments(project)[name]["forward_passes"] for name in ("cold21", "cold22")) >= 25
     project.run("git", "checkout", "-q", ".")
     project.run("dvc", "checkout", "-q")
 
@@ -196,15 +191,14 @@ def mate(project, tmp_path_factory):
 def test_a_teammate_without_the_images_has_nothing_to_run(mate, project):
     printed = mate.run("dvc", "repro")
     assert f"{project.photos} is not there: going on with what data/manifest.tsv recorded of it" in printed
-    assert [line for line in printed.splitlines() if line.startswith("Running stage")] == ["Running stage 'images':"]
+    assert ran(printed) == ["images"]
     assert mate.run("git", "status", "--short") == ""
     assert mate.features() == project.features()
 
 
 def test_a_teammate_trains_in_the_workspace_and_in_the_queue(mate):
     printed = mate.run("dvc", "exp", "run", "-n", "here", "-S", "train.lr=0.05")
-    ran = [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
-    assert ran == ["images", "train", "evaluate"]
+    assert ran(printed) == ["images", "train", "evaluate"]
     page = (mate.folder / "metrics/report.html").read_text()
     assert page.count("the image is not on this machine") == mate.metrics("test")["images"]
     mate.run("git", "checkout", "-q", ".")
