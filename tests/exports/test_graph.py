@@ -15,6 +15,8 @@ from tests.exports.running import assert_same, by_mxnet, by_onnx
 def test_the_dense_layers_of_vgg_are_in_it(vgg, tmp_path, cut, trainable):
     batch = mx.nd.array(np.random.default_rng(1).standard_normal((3, 3, 224, 224), np.float32))
     built = head.build(vgg, cut, 4, 0.0, trainable, [mx.cpu()])
+    # Whatever the tests before drew, this one draws the same.
+    mx.random.seed(5)
     built.trained[-1].initialize(mx.init.Normal(0.2))
     computed = compiled(zoo.body(vgg, cut), batch.shape)(batch.asnumpy())
     expected = mx.nd.softmax(mx.nd.array(built.logits(computed.asnumpy()))).asnumpy()

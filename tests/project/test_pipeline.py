@@ -106,7 +106,6 @@ def test_another_data_set_reruns_all_but_weights(change, tmp_path):
 @pytest.mark.parametrize(
     ("module", "stages"),
     [
-        ("split", ["split"]),
         ("classifier/scores", ["train"]),
         ("dataset/lists", ["split", "featurize", "train"]),
     ],
