@@ -57,8 +57,10 @@ check-gpu: .venv-gpu/installed-requirements-gpu.txt
 clean:
 	rm -rf .venv .venv-gpu .venv-peers
 
+# Where .venv is activated, its own Python is the first that is found, and is about to be removed.
 $(installed): $(files)
-	@for python in $(PYTHON); do "$$python" -c '$(suitable)' 2> /dev/null && found=$$python && break; done; \
+	@PATH="$${PATH//"$(CURDIR)/.venv/bin:"/}"; \
+	for python in $(PYTHON); do "$$python" -c '$(suitable)' 2> /dev/null && found=$$python && break; done; \
 	if [ -z "$$found" ]; then \
 	  echo "error: headstart needs Python 3.9, 3.10, 3.11 or 3.12 (64 bit) and found none as $(PYTHON): install one," \
 	    "or name it: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11" >&2; exit 1; \

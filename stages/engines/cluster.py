@@ -18,7 +18,7 @@ from stages.common.errors import InputError
 ANSWER = 5
 
 # Times the server of the Ray Client is asked to serve this driver: now and then its process for it fails to start.
-KNOCKS = 3
+KNOCKS = 5
 
 
 def join(address: str, environment: Mapping[str, str]) -> Any:

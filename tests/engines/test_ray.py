@@ -258,7 +258,8 @@ def test_an_error_in_a_worker_reaches_a_driver_outside_as_it_is(nodes):
 
 
 def test_a_server_that_fails_to_serve_a_driver_outside_is_asked_again(nodes, monkeypatch):
-    join, refusals = ray.init, [ConnectionAbortedError("Initialization failure from server:\n\nno channel")] * 2
+    # One refusal of the test's: on a busy machine the server adds some of its own.
+    join, refusals = ray.init, [ConnectionAbortedError("Initialization failure from server:\n\nno channel")]
 
     def init(**options):
         if refusals:

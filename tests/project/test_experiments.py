@@ -6,19 +6,19 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("experiments")
+from tests.project.watching import listed, opened
+
+pytestmark = pytest.mark.xdist_group("watched")
 
 COLUMNS = {"Experiment", "seconds_per_epoch", "valid_top1", "top1", "train.lr"}
 RATES = ["0.1", "0.03", "0.001"]
 
 
 @pytest.fixture(scope="module")
-def project(small_project):
-    project = small_project("experiments")
-    project.repro()
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "run")
-    return project
+def project(watched):
+    yield watched
+    watched.run("git", "switch", "-q", "main")
+    watched.run("dvc", "checkout", "-q")
 
 
 def experiments(project):
@@ -41,7 +41,8 @@ def lasting(metrics):
     }
 
 
-def test_a_sweep_trains_heads_and_featurizes_nothing(project):
+def test_a_sweep_trains_heads_featurizes_nothing_and_opens_no_image(project):
+    opened(project)
     project.run("dvc", "exp", "run", "--queue", "-S", f"train.lr={','.join(RATES)}")
     status = project.run_queue()
     assert status.count("Success") == len(RATES), status
@@ -50,6 +51,10 @@ def test_a_sweep_trains_heads_and_featurizes_nothing(project):
     # Featurize did not run at all: its metrics are those of the first run.
     assert {json.dumps(m["featurize"]) for _, m in found.values()} == {json.dumps(project.metrics("featurize"))}
     assert len({json.dumps(m["train"]) for _, m in found.values()}) == len(RATES)
+    # But for those that the report shows.
+    shown, others = opened(project)
+    assert others == set() and shown == listed(project, "test")
+    assert project.run("git", "status", "--short") == ""
 
 
 def test_the_table_of_a_sweep_is_small(project):

@@ -1,50 +1,20 @@
 """A change costs what it changed: which images are opened, by the commands a user types, and what needs none."""
 
 import json
-import time
 
 import pytest
 
 from bench.pictures import photo
 from bench.project import Project
 from stages.backend.mx import mx
+from tests.project.watching import listed, opened, settle
 
-pytestmark = pytest.mark.xdist_group("manifest")
-
-# In nothing less a file is sure not to change again within a tick of its file system's clock.
-SETTLED = 3.5
-
-# Python imports it wherever it starts, here in every process that DVC starts.
-SITECUSTOMIZE = """
-import os, sys
-
-def note(event, arguments):
-    if event == "open" and isinstance(arguments[0], (str, bytes)):
-        path = os.path.realpath(os.fsdecode(arguments[0]))
-        if path.startswith(os.environ["WATCHED"] + "/"):
-            stage = os.path.basename(sys.argv[0])
-            file = os.open(os.environ["WATCHED_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-            os.write(file, f"{stage}\\t{os.path.relpath(path, os.environ['WATCHED'])}\\n".encode())
-            os.close(file)
-
-sys.addaudithook(note)
-"""
+pytestmark = pytest.mark.xdist_group("watched")
 
 
 @pytest.fixture(scope="module")
-def project(small_project):
-    """A project that has run once; every stage of it, wherever it runs, notes the photos that it opens."""
-    project = small_project("manifest")
-    place = project.folder.parent
-    (place / "hook").mkdir()
-    (place / "hook/sitecustomize.py").write_text(SITECUSTOMIZE)
-    project.environment.update(
-        PYTHONPATH=str(place / "hook"), WATCHED=str(project.photos.resolve()), WATCHED_LOG=str(place / "log")
-    )
-    time.sleep(SETTLED)
-    project.repro()
-    commit(project, "run")
-    return project
+def project(watched):
+    return watched
 
 
 def ran(printed):
@@ -57,21 +27,6 @@ def commit(project, message):
     project.run("git", "commit", "-qm", message)
 
 
-def opened(project):
-    """The photos that were opened since this was asked last: by evaluate, and by any other stage."""
-    log = project.folder.parent / "log"
-    lines = [line.split("\t") for line in log.read_text().splitlines()] if log.exists() else []
-    log.unlink(missing_ok=True)
-    shown = {path for stage, path in lines if stage == "evaluate.py"}
-    return shown, {path for stage, path in lines if stage != "evaluate.py"}
-
-
-def listed(project, *subsets):
-    """The paths of the images in these subsets."""
-    lists = [(project.folder / f"data/split/{subset}.lst").read_text() for subset in subsets]
-    return {line.split("\t")[2] for text in lists for line in text.splitlines()}
-
-
 def experiments(project):
     """{name: metrics of featurize} of the experiments on the current commit."""
     found = json.loads(project.run("dvc", "exp", "show", "--json"))[-1]["experiments"] or []
@@ -79,17 +34,9 @@ def experiments(project):
     return {name: by_file["metrics/featurize.json"]["data"] for name, by_file in metrics.items()}
 
 
-def test_the_first_run_opens_every_image(project):
-    shown, others = opened(project)
-    assert others == listed(project, "train", "valid", "test")
-    assert len(others) == 24
-    # The report has pictures, of the test images.
-    assert shown == listed(project, "test")
-
-
 def test_one_more_image_opens_that_image_alone(project):
     photo(99, (80, 80)).save(project.photos / "cat" / "one more.jpg")
-    time.sleep(SETTLED)
+    settle()
     assert project.repro() == ["images", "split", "featurize", "train", "evaluate"]
     shown, others = opened(project)
     assert others == {"cat/one more.jpg"}
@@ -104,17 +51,12 @@ def test_a_learning_rate_opens_none(project):
     assert others == set() and shown <= listed(project, "test")
 
 
-def test_experiments_in_other_workspaces_open_none(project):
+def test_an_experiment_in_another_workspace_opens_none(project):
     commit(project, "one more, learning rate")
-    project.run("dvc", "exp", "run", "--temp", "-n", "temp", "-S", "train.lr=0.03")
-    # Another split, so that featurize has to run.
-    project.run("dvc", "exp", "run", "--queue", "-n", "queued", "-S", "train.lr=0.04", "-S", "split.seed=11")
-    status = project.run_queue()
-    assert status.count("Success") == 1, status
-    found = experiments(project)
-    assert set(found) == {"temp", "queued"}
-    assert found["temp"] == project.metrics("featurize")
-    assert (found["queued"]["images"], found["queued"]["forward_passes"]) == (25, 0)
+    # Another split, so that featurize has to run. A sweep in the queue is in test_experiments.py.
+    project.run("dvc", "exp", "run", "--temp", "-n", "temp", "-S", "train.lr=0.03", "-S", "split.seed=11")
+    found = experiments(project)["temp"]
+    assert (found["images"], found["forward_passes"]) == (25, 0)
     shown, others = opened(project)
     assert others == set() and shown
     assert project.run("git", "status", "--short") == ""
@@ -147,18 +89,20 @@ def by_digest(project):
 
 def test_two_experiments_at_once_on_cold_caches_are_right(project, tmp_path):
     expected, manifest = by_digest(project), project.bytes("data/manifest.tsv")
+    done = project.run("dvc", "queue", "status").count("Success")
     opened(project)
     project.environment["HEADSTART_CACHE"] = str(tmp_path / "cold")
     try:
         for number in (21, 22):
             project.run("dvc", "exp", "run", "--queue", "-n", f"cold{number}", "-S", f"split.seed={number}")
-        assert project.run_queue().count("Success") == 2 + 1
+        assert project.run_queue().count("Success") == done + 2
     finally:
         project.environment["HEADSTART_CACHE"] = str(project.folder.parent / "cache")
     # Each image was looked at by the one or by both.
     assert len(opened(project)[1]) == 25
-    found = [experiments(project)[name]["forward_passes"] for name in ("cold21", "cold22")]
-    assert max(found) <= 25 <= sum(found)
+    found = experiments(project)
+    passes = [found[name]["forward_passes"] for name in ("cold21", "cold22")]
+    assert max(passes) <= 25 <= sum(passes)
     for name in ("cold21", "cold22"):
         project.run("dvc", "exp", "apply", name)
         assert project.bytes("data/manifest.tsv") == manifest
