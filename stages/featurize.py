@@ -35,11 +35,6 @@ def main() -> None:
         return mapped_array(dtype, (count, dim), FEATURES)
 
     computed = compute(places, recipe, given.runtime, allocate, known=digests)
-    images = zip(computed.digests, computed.features)
-    for subset, rows in subsets.items():
-        # The rows first: where they end, nothing is taken from the images.
-        found = ((row, digest, feature) for row, (digest, feature) in zip(rows, images) if digest is not None)
-        records.write(subset, found)
     FeaturesInfo(
         **recipe._asdict(),
         dim=computed.features.shape[1],
@@ -47,6 +42,11 @@ def main() -> None:
         fingerprint=identity.fingerprint(recipe).hex(),
         classes=classes.read(),
     ).save(records.ABOUT)
+    images = zip(computed.digests, computed.features)
+    for subset, rows in subsets.items():
+        # The rows first: where they end, nothing is taken from the images.
+        found = ((row, digest, feature) for row, (digest, feature) in zip(rows, images) if digest is not None)
+        records.write(subset, found)
 
     metrics = _metrics(computed, time.perf_counter() - begun)
     metrics.save(METRICS / "featurize.json")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from stages.backbones import parameters, zoo
 from stages.backbones.files import mxnet
 from stages.classifier.head import Head, build
-from stages.common import params
+from stages.common import params, sums
 from stages.common.documents import Document
 from stages.common.errors import InputError
 from stages.common.files import replacing, sha256
@@ -63,6 +63,7 @@ def save(
             valid_images=valid_images,
             sha256=sha256(path),
         ).save(folder / INFO.name)
+        sums.write([folder / INFO.name])
 
 
 def load(context: Any) -> Trained:
@@ -73,6 +74,7 @@ def load(context: Any) -> Trained:
     for path in (INFO, PARAMS):
         if not path.is_file():
             raise _not_trained(path)
+    sums.check([INFO], "run `dvc repro -f train`")
     info = HeadInfo.load(INFO)
     data = PARAMS.read_bytes()
     if hashlib.sha256(data).hexdigest() != info.sha256:

@@ -202,5 +202,10 @@ def test_run_again_it_writes_the_same(stage):
 
 
 def test_only_the_test_images_are_read(stage):
-    assert sorted(path.name for path in stage.glob("data/features/*")) == ["features.json", "test.idx", "test.rec"]
+    assert sorted(path.name for path in stage.glob("data/features/*")) == [
+        "features.json",
+        "test.idx",
+        "test.rec",
+        "test.sha256",
+    ]
     evaluate.main()

@@ -11,7 +11,7 @@ from stages.backbones import parameters
 from stages.backend.mx import mx
 from stages.classifier import trained
 from stages.classifier.scores import TrainMetrics, score
-from stages.common import params
+from stages.common import params, sums
 from stages.common.errors import InputError
 from stages.common.layout import METRICS
 from stages.dataset.lists import Row
@@ -50,7 +50,14 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
     new = [path for path in everything(stage) if path not in before]
     tables = [f"metrics/curves/plots/metrics/{name}.tsv" for name in CURVES]
     assert new == sorted(
-        [*tables, "metrics/curves/metrics.json", "metrics/train.json", "data/model/head.json", "data/model/head.params"]
+        [
+            *tables,
+            "metrics/curves/metrics.json",
+            "metrics/train.json",
+            "data/model/head.json",
+            "data/model/head.params",
+            "data/model/head.sha256",
+        ]
     )
     for table in tables:
         lines = (stage / table).read_text().splitlines()
@@ -89,7 +96,7 @@ def test_the_stage_run_again_leaves_the_same_bytes(stage):
 
     train.main()
     first = outputs()
-    assert len(first) == 6
+    assert len(first) == 7
     train.main()
     assert outputs() == first
 
@@ -113,5 +120,7 @@ def test_evaluate_finds_what_was_learnt(stage, capsys, monkeypatch):
 def test_features_of_other_weights_are_refused(stage):
     about = records.FeaturesInfo.load(records.ABOUT)
     about.model_copy(update={"weights": "0" * 64}).save(records.ABOUT)
+    for subset in ("train", "valid"):
+        sums.write([*(records.ABOUT.with_name(f"{subset}.{kind}") for kind in ("rec", "idx")), records.ABOUT])
     with pytest.raises(InputError, match=r"^data/weights/weights\.params is damaged or was replaced "):
         train.main()
