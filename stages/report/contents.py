@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
@@ -66,6 +67,11 @@ def gather(given: params.Params, info: HeadInfo, metrics: TestMetrics, labels: L
     Raises InputError where what other stages left does not fit, or is missing.
     """
     probabilities = softmax(logits)
+    training = TrainMetrics.load(METRICS / "train.json")
+    curves = {name: Curves(*(_curve(subset, name) for subset in ("train", "valid"))) for name in ("loss", "top1")}
+    lengths = {len(values) for both in curves.values() for values in both}
+    if lengths != {training.epochs} or not 1 <= training.best_epoch <= training.epochs:
+        raise InputError(f"{CURVES} and {METRICS / 'train.json'} are not of one training: run `dvc repro -f train`")
     return Contents(
         metrics=metrics,
         classes=info.features.classes,
@@ -74,9 +80,8 @@ def gather(given: params.Params, info: HeadInfo, metrics: TestMetrics, labels: L
         pictures=_pictures(
             {*surest_mistakes(probabilities, labels), *least_sure(probabilities, labels)}, labels, given.dataset
         ),
-        loss=Curves(_curve("train", "loss"), _curve("valid", "loss")),
-        top1=Curves(_curve("train", "top1"), _curve("valid", "top1")),
-        training=TrainMetrics.load(METRICS / "train.json"),
+        **curves,
+        training=training,
         featurizing=FeaturizeMetrics.load(METRICS / "featurize.json"),
         made_of=_made_of(given, info, metrics.images),
     )
@@ -118,9 +123,18 @@ def thumbnail(image: Image.Image) -> bytes:
 
 
 def _curve(subset: str, name: str) -> list[float]:
-    """As DVCLive left it."""
-    with open(CURVES / "plots" / "metrics" / subset / f"{name}.tsv", encoding="utf-8", newline="") as file:
-        return [float(row[name]) for row in csv.DictReader(file, delimiter="\t")]
+    """As DVCLive left it. Raises InputError where there is no such curve, or one that cannot be drawn."""
+    path = CURVES / "plots" / "metrics" / subset / f"{name}.tsv"
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            values = [float(row[name]) for row in csv.DictReader(file, delimiter="\t")]
+        if all(map(math.isfinite, values)):
+            return values
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro -f train`") from None
+    except (ValueError, KeyError, TypeError, csv.Error):
+        pass
+    raise InputError(f"{path} is damaged: run `dvc repro -f train`")
 
 
 def _made_of(given: params.Params, info: HeadInfo, test_images: int) -> dict[str, dict[str, str]]:
