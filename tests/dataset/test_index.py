@@ -16,6 +16,7 @@ import pytest
 from stages.common import sqlite
 from stages.dataset import index as module
 from stages.dataset.index import Entry, Index, Known, Stamp, settled, stamp_of
+from tests.damage import SOAK
 
 ROOT = Path(module.__file__).parent.parent.parent
 SECOND = 10**9
@@ -247,6 +248,7 @@ def test_many_write_at_once(tmp_path):
     assert Index(tmp_path).known(stamps(ENTRIES)) == known(ENTRIES)
 
 
+@pytest.mark.soak
 def test_a_process_that_is_killed_leaves_whole_transactions(tmp_path):
     code = f"""
 from stages.dataset.index import Index
@@ -258,7 +260,7 @@ while True:
     index.keep(ENTRIES[50:])
 """
     chance = random.Random(0)
-    for _ in range(3):
+    for _ in range(3 * SOAK):
         process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
         process.stdout.readline()
         time.sleep(chance.uniform(0.02, 0.2))

@@ -16,10 +16,9 @@ import pytest
 from bench.pictures import photo, save_folder
 from bench.project import Project
 from stages.common import sums
+from tests.damage import SOAK
 
 pytestmark = pytest.mark.xdist_group("reuse")
-# How many times as often as in an ordinary run what is done at random moments is done.
-SOAK = int(os.environ.get("HEADSTART_SOAK", 1))
 
 
 @pytest.fixture(scope="module")

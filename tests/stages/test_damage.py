@@ -1,23 +1,32 @@
 """Whatever has become of a file that a stage or command reads: it is refused in one sentence, or nothing hangs on it.
 
-Tried on a project in which all has run, with damage as in ``tests.damage`` and with the files of another run.
+Tried on a project in which all has run, with damage as in ``tests.damage`` and with the files of another run; and on
+what users bring.
 """
 
+import hashlib
 import shutil
 from functools import partial
 
 import pytest
 
-from bench.project import set_params
+from bench.pictures import encoded, photo
+from bench.project import ROOT, set_params
 from stages import evaluate, featurize, images, split, train
 from stages.backbones import parameters, zoo
+from stages.backbones.files.read import read as read_weights
 from stages.backend.mx import mx
 from stages.classifier import trained as classifier
+from stages.common import params
 from stages.common.errors import InputError
 from stages.common.layout import MANIFEST, SUBSETS
 from stages.dataset import classes, lists, manifest
+from stages.dataset.decode import decode
+from stages.dataset.sources import caltech256
 from stages.features import records
+from tests.backbones.files.samples import every_kind
 from tests.damage import KINDS, SOAK, damaged
+from tests.dataset.sources.test_caltech256 import ARCHIVE
 
 pytestmark = pytest.mark.xdist_group("trained")
 
@@ -31,7 +40,9 @@ def loaded_head():
     return classifier.load(mx.cpu())
 
 
-# What reads a file, and the stages that do.
+# --- What is generated -----------------------------------------------------------------------------------------------
+
+# What reads a file, and a stage that does.
 READERS = {
     "data/manifest.tsv": (partial(manifest.read, MANIFEST), partial(manifest.find, MANIFEST, ["cat/000.jpg"])),
     "data/manifest.sha256": (partial(manifest.read, MANIFEST), split.main),
@@ -107,6 +118,8 @@ def test_a_damaged_file_is_refused_in_one_sentence(here, other, name):
         read()
 
 
+# --- What is only shown ----------------------------------------------------------------------------------------------
+
 SHOWN = [
     "metrics/train.json",
     "metrics/featurize.json",
@@ -125,7 +138,7 @@ def test_damage_to_what_the_report_shows_is_shown_or_refused(here, other, name):
     path = here / name
     whole = path.read_bytes()
     try:
-        for _, data in damaged(whole, (other / name).read_bytes(), 12 * SOAK, name):
+        for _, data in damaged(whole, (other / name).read_bytes(), len(KINDS) * SOAK, name):
             path.write_bytes(data)
             try:
                 evaluate.main()
@@ -135,3 +148,71 @@ def test_damage_to_what_the_report_shows_is_shown_or_refused(here, other, name):
     finally:
         path.write_bytes(whole)
     evaluate.main()
+
+
+# --- What users bring ------------------------------------------------------------------------------------------------
+
+PICTURES = {
+    "baseline.jpg": encoded(photo(1, (75, 50)), "JPEG"),
+    "progressive.jpg": encoded(photo(1, (75, 50)), "JPEG", progressive=True),
+    "a.png": encoded(photo(1, (75, 50)), "PNG"),
+    "a.gif": encoded(photo(1, (75, 50)), "GIF"),
+    "a.webp": encoded(photo(1, (75, 50)), "WEBP"),
+    "a.tif": encoded(photo(1, (75, 50)), "TIFF"),
+    "a.bmp": encoded(photo(1, (75, 50)), "BMP"),
+}
+
+
+def read_or_refused(read, message_of):
+    """Whether ``read`` is refused; fails unless that is in one sentence which begins with ``message_of``."""
+    try:
+        read()
+    except InputError as error:
+        assert str(error).startswith(message_of) and str(error).isprintable() and len(str(error)) < 1000
+        return True
+    return False
+
+
+@pytest.mark.soak
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_damaged_image_is_shown_or_refused(name):
+    other = encoded(photo(2, (75, 50)), "JPEG")[:500] + PICTURES[name][500:]
+    tried = damaged(PICTURES[name], other, 30 * SOAK, name)
+    assert sum(read_or_refused(partial(decode, data, name), name) for _, data in tried) > 0
+
+
+@pytest.mark.soak
+def test_a_damaged_archive_is_listed_or_refused(tmp_path, monkeypatch):
+    chosen = params.Dataset(name="caltech256", path=str(tmp_path / "a.tar"), clutter=True, on_bad_image="fail")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    refused = 0
+    # Most of an archive is images, which are another matter: the headers are damaged here.
+    head, rest = ARCHIVE[:512], ARCHIVE[512:]
+    for _, data in damaged(head, ARCHIVE[2048:2560], 30 * SOAK, "tar"):
+        for archive in (data + rest, rest[:1024] + data + rest[1536:]):
+            (tmp_path / "a.tar").write_bytes(archive)
+            monkeypatch.setenv("HEADSTART_CALTECH256_MD5", hashlib.md5(archive).hexdigest())
+            refused += read_or_refused(partial(caltech256.find, chosen), str(tmp_path / "a.tar"))
+    assert refused > 10 * SOAK
+
+
+@pytest.mark.soak
+def test_damaged_weights_are_read_or_refused(tmp_path):
+    for kind, whole in every_kind(tmp_path).items():
+        for _, data in damaged(whole, whole[::-1], 30 * SOAK, kind):
+            (tmp_path / "weights").write_bytes(data)
+            read_or_refused(partial(read_weights, tmp_path / "weights"), str(tmp_path / "weights"))
+
+
+@pytest.mark.soak
+def test_damaged_params_are_valid_or_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = (ROOT / "params.yaml").read_bytes()
+    # Without the remarks, in which damage does nothing.
+    whole = b"".join(line.partition(b"#")[0].rstrip() + b"\n" for line in whole.splitlines() if line.strip())
+    refused = 0
+    for _, data in damaged(whole, whole[::-1], 60 * SOAK, "params"):
+        (tmp_path / "params.yaml").write_bytes(data)
+        refused += read_or_refused(params.load, "params.yaml")
+    assert refused > 30 * SOAK
