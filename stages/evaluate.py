@@ -17,6 +17,7 @@ def main() -> None:
     given = params.load()
     context = devices.context(devices.resolve(given.runtime.devices, "auto")[0])
     head, info = trained.load(context)
+    trained.check_features(info)
     classes = info.features.classes
     features, labels = records.read("test")
     logits = head.logits(features)

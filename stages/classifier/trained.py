@@ -15,7 +15,7 @@ from stages.common.documents import Document
 from stages.common.errors import InputError
 from stages.common.files import replacing, sha256
 from stages.common.layout import MODEL, WEIGHTS
-from stages.features.records import FeaturesInfo
+from stages.features.records import ABOUT, FeaturesInfo
 
 PARAMS, INFO = MODEL / "head.params", MODEL / "head.json"
 
@@ -94,6 +94,12 @@ def check_weights(info: HeadInfo) -> None:
         raise _not_trained(path)
     if sha256(path) != info.features.weights:
         raise InputError("data/weights is not what the classifier in data/model was trained on: run `dvc repro`")
+
+
+def check_features(info: HeadInfo) -> None:
+    """Raises InputError where ``data/features`` is not of the kind that the head was trained on."""
+    if FeaturesInfo.load(ABOUT) != info.features:
+        raise InputError("data/features is not what the classifier in data/model was trained on: run `dvc repro`")
 
 
 def _not_trained(missing: object) -> InputError:

@@ -13,6 +13,7 @@ from stages.classifier import head, trained
 from stages.common import params, sums
 from stages.common.errors import InputError
 from stages.common.layout import MODEL, WEIGHTS
+from stages.features.records import ABOUT
 from tests.classifier.made import features_info, network
 
 CPU = mx.cpu()
@@ -153,3 +154,13 @@ def test_the_weights_must_be_those_it_was_trained_on(vgg, vgg_file):
     flip(path)
     with pytest.raises(InputError, match="^data/weights is not what the classifier in data/model was trained on: "):
         trained.check_weights(info)
+
+
+def test_features_must_be_of_the_kind_it_was_trained_on(vgg):
+    about, _, _ = save(built())
+    _, info = trained.load(CPU)
+    about.save(ABOUT)
+    trained.check_features(info)
+    about.model_copy(update={"fingerprint": "34"}).save(ABOUT)
+    with pytest.raises(InputError, match="^data/features is not what the classifier in data/model was trained on: "):
+        trained.check_features(info)
