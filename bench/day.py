@@ -4,11 +4,15 @@ What the user waits for after each of a day's changes, by the commands a user ty
 each stage, and of DVC around them. With ``--against``, another checkout of headstart does the same by turns, and the
 last columns say how many times as fast this one is, training left out.
 
-The photos are 500×375 pixels, 40 KB each; from 20,000 on they are tiny, and their features are put into the feature
-cache beforehand, because only their number matters then.
+The photos are 500×375 pixels, 40 KB each, and the network EfficientNet-Lite0. From 20,000 on, where only their number
+matters, the photos are tiny, the network has 256 features, the head is trained for one epoch, and the features of those
+that are there from the start are put into the feature cache beforehand (``bench.fill``).
+
+Where GNU time is installed, the last table has each stage's greatest memory, all its processes' largest.
 """
 
 import argparse
+import hashlib
 import os
 import shutil
 import tempfile
@@ -20,26 +24,30 @@ from typing import NamedTuple, Optional
 
 from bench.pictures import encoded, photo
 from bench.project import ROOT, Project, clone
+from bench.weights import save_random
 from stages.common.progress import progress
 
 CLASSES, BASES, TINY = 12, 120, 20_000
+SMALL = "mobilenet0.25"
 STAGES = ("images", "weights", "split", "featurize", "train", "evaluate")
 
-# Stands in for python: notes when each command began and ended.
+# Stands in for python: notes when each command began and ended, and what memory it took at most, in KB.
 SHIM = """#!/bin/sh
 begun=$(date +%s.%N)
-"{python}" "$@"
+if [ -x /usr/bin/time ]; then /usr/bin/time -q -o "{log}.$$" -f %M "{python}" "$@"; else "{python}" "$@"; fi
 code=$?
-echo "$2 $begun $(date +%s.%N)" >> "{log}"
+echo "$2 $begun $(date +%s.%N) $(cat "{log}.$$" 2> /dev/null || echo 0)" >> "{log}"
+rm -f "{log}.$$"
 exit $code
 """
 
 
 class Times(NamedTuple):
-    """Seconds of one event: in all, and of each stage that ran."""
+    """Seconds of one event: in all, and of each stage that ran; memory: the most that each took, in MB."""
 
     total: float
     stages: dict[str, float]
+    memory: dict[str, float]
 
     @property
     def dvc(self) -> float:
@@ -60,6 +68,7 @@ class Photos:
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder, self.made = folder, 0
+        self.digests: list[str] = []
         size = (500, 375) if count < TINY else (16, 12)
         self.bases = [encoded(photo(seed, size), "JPEG", quality=88) for seed in range(BASES)]
         for _ in progress(range(count), desc="making photos"):
@@ -72,7 +81,9 @@ class Photos:
         comment = b"\xff\xfe\x00\x0a" + self.made.to_bytes(8, "big")
         place = self.folder / f"class {self.made % CLASSES:02}" / f"{self.made:07}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(base[:2] + comment + base[2:])
+        data = base[:2] + comment + base[2:]
+        place.write_bytes(data)
+        self.digests.append(hashlib.sha256(data).hexdigest())
         self.made += 1
         return place
 
@@ -91,7 +102,17 @@ class Day:
         (folder / "bin/python").chmod(0o755)
         self.project.environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{self.project.environment['PATH']}"
         self.project.set(dataset={"name": "folder", "path": str(self.photos.folder)})
+        if count >= TINY:
+            self._fill(folder)
         self.commit()
+
+    def _fill(self, folder: Path) -> None:
+        """As if the photos had been featurized, by a network of few features."""
+        weights = save_random(SMALL, folder / "random.params")
+        self.project.set(backbone={"name": SMALL, "weights": "file", "path": str(weights)}, train={"epochs": 1})
+        self.project.run("dvc", "repro", "weights")
+        digests = "".join(f"{digest}\n" for digest in self.photos.digests)
+        self.project.run("python", "-m", "bench.fill", input=digests)
 
     def commit(self) -> None:
         self.project.run("git", "add", "-A")
@@ -105,10 +126,13 @@ class Day:
         wait()
         total = time.perf_counter() - begun
         spent: dict[str, float] = defaultdict(float)
+        memory: dict[str, float] = defaultdict(float)
         for line in self.log.read_text().splitlines():
-            name, start, end = line.split()
-            spent[name.rpartition(".")[2]] += float(end) - float(start)
-        return Times(total, {stage: spent[stage] for stage in STAGES if stage in spent})
+            name, start, end, kilobytes = line.split()
+            stage = name.rpartition(".")[2]
+            spent[stage] += float(end) - float(start)
+            memory[stage] = max(memory[stage], float(kilobytes) / 1000)
+        return Times(total, {stage: spent[stage] for stage in STAGES if stage in spent}, memory)
 
     def repro(self) -> Callable[[], object]:
         return self.project.repro
@@ -235,15 +259,23 @@ def main() -> None:
     parser.add_argument("images", type=int, nargs="?", default=1000)
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, to do the same by turns")
     given = parser.parse_args()
+    if given.against and given.images >= TINY:
+        parser.error(f"another checkout would have to compute the features: --against needs fewer than {TINY} images")
 
     with tempfile.TemporaryDirectory() as place:
         sources = [ROOT] if given.against is None else [ROOT, given.against]
         days = [Day(Path(place, str(number)), source, given.images) for number, source in enumerate(sources)]
         heading = ["seconds", "in all", *STAGES, "DVC", *(["other", "ratio without training"] * (len(days) - 1))]
         print(f"| {' | '.join(heading)} |\n|---{'|--:' * (len(heading) - 1)}|")
+        memory: dict[str, float] = defaultdict(float)
         for name, event in EVENTS.items():
             ours = days[0].time(event)
+            for stage, most in ours.memory.items():
+                memory[stage] = max(memory[stage], most)
             print(row(name, ours, [timed(day, event) for day in days[1:]]), flush=True)
+        if any(memory.values()):
+            print(f"\n| memory, MB | {' | '.join(STAGES)} |\n|---{'|--:' * len(STAGES)}|")
+            print(f"| most | {' | '.join(f'{memory[stage]:.0f}' for stage in STAGES)} |")
 
 
 if __name__ == "__main__":

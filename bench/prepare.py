@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.pictures import encoded, photo
 from stages.backbones import matching, parameters, published, zoo
-from stages.backbones.catalogue import BACKBONES
+from stages.backbones.catalogue import BACKBONES, cut_of
 from stages.backbones.files.read import read
 from stages.backend.mx import mx
 from stages.common.errors import InputError
@@ -96,7 +96,7 @@ def body(name: str, folder: Path) -> zoo.Layer:
     """The frozen body of ``name`` with the weights that :func:`save_weights` left in ``folder``."""
     backbone, place = BACKBONES[name], folder / name
     network = zoo.load(name, place, sha256=parameters.read_info(place).sha256)
-    return zoo.body(network, backbone.cuts[0])
+    return zoo.body(network, cut_of(backbone, "auto"))
 
 
 def ready(name: str, precision: str, batch: int, folder: Path) -> Callable[[NDArray[np.float32]], Any]:

@@ -15,7 +15,7 @@ from stages.report import contents, page
 
 def main() -> None:
     given = params.load()
-    context = devices.context(devices.resolve(given.runtime.devices, "auto")[0])
+    context = devices.context(devices.resolve(given.runtime.devices, 1)[0])
     head, info = trained.load(context)
     trained.check_features(info)
     classes = info.features.classes

@@ -32,7 +32,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command ``python -m stages.predict``; returns its exit code."""
     chosen = _parser().parse_args(arguments)
     runtime = params.load().runtime
-    head, info = trained.load(devices.context(devices.resolve(runtime.devices, "auto")[0]))
+    head, info = trained.load(devices.context(devices.resolve(runtime.devices, 1)[0]))
     trained.check_weights(info)
     dtype, classes = np.dtype(info.features.dtype), info.features.classes
     recipe = identity.calibrated(info.features.recipe, runtime.cache)

@@ -13,6 +13,8 @@ from bench.project import clone, set_params
 ROOT = Path(__file__).parent.parent
 BACKBONE = "mobilenet0.25"
 
+# A user's Python keeps what it has compiled; without that a worker takes twice as long to start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # There are as many test processes as cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -26,24 +28,14 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def weights_file(tmp_path_factory):
-    """A Gluon parameter file of a small backbone with random weights, large enough that pictures differ in features."""
-    from stages.backbones import catalogue, matching, zoo
+    """A Gluon parameter file of a small backbone with random weights."""
+    from bench.weights import save_random
+    from stages.backbones import catalogue, zoo
     from stages.backend.mx import mx
     from stages.inference import pixels
 
-    rng = np.random.default_rng(7)
     backbone, network = catalogue.find(BACKBONE), zoo.build(BACKBONE)
-    arrays = {}
-    for name, shape in matching.parameter_shapes(network, backbone.size).items():
-        if len(shape) > 1:
-            spread = np.float32(1.3 * np.sqrt(2 / np.prod(shape[1:])))
-            arrays[name] = mx.nd.array(rng.standard_normal(shape, np.float32) * spread)
-        else:
-            # Batch norms and biases as they are before training.
-            arrays[name] = mx.nd.ones(shape) if name.endswith(("gamma", "running_var")) else mx.nd.zeros(shape)
-    path = tmp_path_factory.mktemp("weights") / "random.params"
-    mx.nd.save(str(path), arrays)
-
+    path = save_random(BACKBONE, tmp_path_factory.mktemp("weights") / "random.params")
     network.load_parameters(str(path))
     pictures = np.stack([pixels.pixels(photo(seed), backbone, "crop") for seed in range(4)])
     batch = mx.nd.array(pixels.normalise(pictures, backbone))

@@ -104,12 +104,25 @@ def dependencies(stage: str) -> list[str]:
     return sorted(used | beside)
 
 
+def folded(used: list[str]) -> list[str]:
+    """``used`` as ``dvc.yaml`` names it: a package of which all is used by its folder.
+
+    DVC reads and writes every name in ``dvc.lock`` whenever a stage has run: each costs it time.
+    """
+    packages = sorted({str(Path(name).parent) for name in used} - {"stages"}, key=_place)
+    names = set(used)
+    for package in packages:
+        if all(name in used for name in modules() if name.startswith(f"{package}/")):
+            names = {name for name in names if not name.startswith(f"{package}/")} | {package}
+    return sorted(names)
+
+
 def write_dvc_yaml() -> None:
     """Puts the code that each stage depends on into ``dvc.yaml``; all else in it stays."""
     path = ROOT / "dvc.yaml"
     text = path.read_text(encoding="utf-8")
     for stage in stages():
-        lines = "".join(f"      - {name}\n" for name in dependencies(stage))
+        lines = "".join(f"      - {name}\n" for name in folded(dependencies(stage)))
         block = re.search(rf"^  {stage}:\n(?:    .*\n|\n)*?    deps:\n(?:      (?!- stages/).*\n)*", text, re.MULTILINE)
         if block is None:
             raise ValueError(f"dvc.yaml has no deps for {stage}")

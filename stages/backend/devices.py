@@ -5,9 +5,8 @@ import ctypes
 from collections.abc import Iterator
 from typing import Any, Literal, Union
 
-import joblib
-
 from stages.backend.mx import mx
+from stages.common.cores import cores
 from stages.common.errors import InputError
 
 # The compute capabilities that mxnet-cu112 was compiled for: Maxwell to Ada. It holds no PTX for later ones.
@@ -23,9 +22,9 @@ def resolve(
     workers: how many; "auto" is one per physical core that this process may use, or one per GPU.
     Raises InputError for GPUs that are not there or that MXNet has no code for.
     """
-    gpus = mx.context.num_gpus()
+    gpus = mx.context.num_gpus() if _driver() else 0
     if devices == "cpu" or (devices == "auto" and not gpus):
-        count = joblib.cpu_count(only_physical_cores=True) if workers == "auto" else workers
+        count = cores(physical=True) if workers == "auto" else workers
         return [f"cpu({i})" for i in range(count)]
     numbers = devices if isinstance(devices, list) else list(range(gpus))
     if not numbers or max(numbers) >= gpus:
@@ -40,6 +39,15 @@ def resolve(
                 "leave it out of runtime.devices, or set that to cpu"
             )
     return [f"gpu({i})" for i in (numbers if workers == "auto" else (numbers * workers)[:workers])]
+
+
+def _driver() -> bool:
+    """Whether there is an NVIDIA driver. Where there is none, MXNet need not be loaded to find no GPU."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def context(device: str) -> Any:

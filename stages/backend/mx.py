@@ -8,6 +8,7 @@
 import contextlib
 import ctypes
 import functools
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -17,11 +18,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import joblib
 import numpy as np
 
 from stages.backend import cpu
+from stages.common.cores import cores
 from stages.common.errors import InputError, run
+
+# The packages that bring it: the CPU's and the GPU's build.
+PACKAGES = ("mxnet", "mxnet-cu112")
 
 # What libmxnet.so of mxnet-cu112 links to, in an order in which each finds those it needs already loaded.
 CUDA_LIBRARIES = (
@@ -41,10 +45,14 @@ def _site_packages() -> Path:
     spec = importlib.util.find_spec("mxnet")
     # Without an origin it is but a folder of that name, such as what is left of an MXNet that was uninstalled.
     if spec is None or spec.origin is None:
-        raise InputError(
-            f"MXNet is not installed for {sys.executable}: run `make setup`, then `source .venv/bin/activate`"
-        )
+        raise _not_installed()
     return Path(spec.origin).parent.parent
+
+
+def _not_installed() -> InputError:
+    return InputError(
+        f"MXNet is not installed for {sys.executable}: run `make setup`, then `source .venv/bin/activate`"
+    )
 
 
 def _load_cuda_wheels(site: Path) -> None:
@@ -103,7 +111,7 @@ def load() -> ModuleType:
     # numpy 1.24 dropped this name; MXNet 1.9.1 uses it when it is imported and later.
     setattr(np, "bool", np.bool_)  # noqa: B010
     # MXNet would use half of what the system calls processors, as if they were all hyper-threads.
-    os.environ.setdefault("OMP_NUM_THREADS", str(joblib.cpu_count(only_physical_cores=True)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores(physical=True)))
     if limit := cpu.limit():
         os.environ["DNNL_MAX_CPU_ISA"] = limit
     try:
@@ -120,6 +128,14 @@ def load() -> ModuleType:
             f"MXNet does not work with the packages installed for {sys.executable} ({error}): "
             "it needs the versions in constraints.txt; run `make setup`"
         ) from error
+
+
+def version() -> str:
+    """The version of MXNet, which is not loaded for it. Raises InputError where MXNet is not installed."""
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    raise _not_installed()
 
 
 def _imported() -> ModuleType:

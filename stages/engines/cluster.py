@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import joblib
-
+from stages.common.cores import cores
 from stages.common.errors import InputError
 
 # Seconds in which a cluster answers, or is taken for gone.
@@ -35,7 +34,7 @@ def join(address: str, environment: Mapping[str, str]) -> Any:
     if address == "local":
         # Ray would report its use to its makers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options |= {"num_cpus": joblib.cpu_count(only_physical_cores=True), "include_dashboard": False}
+        options |= {"num_cpus": cores(physical=True), "include_dashboard": False}
     # The Ray Client advises to ship less with every task; images are what there is to ship.
     warnings.filterwarnings("ignore", "More than .* of messages have been created")
     with tempfile.TemporaryDirectory() as folder:

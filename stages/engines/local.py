@@ -14,8 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, Optional
 
-import joblib
-
+from stages.common.cores import cores
 from stages.common.errors import InputError
 from stages.engines.contract import Chunk, Engine, Result, Setup, Work, Worker
 from stages.engines.tasks import Task, Tasks
@@ -29,7 +28,7 @@ def engine(devices: Sequence[str]) -> Engine:
 
     def run(work: Work[Chunk, Result]) -> Iterator[tuple[Worker, Chunk, Result]]:
         tasks = Tasks(work.chunks, work.describe)
-        threads = max(1, joblib.cpu_count() // len(devices))
+        threads = max(1, cores(physical=False) // len(devices))
         processes = [_Process(work, device, threads) for device in devices]
         try:
             while True:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from stages.backbones import catalogue, zoo
 from stages.backend import devices
-from stages.backend.mx import mx
 from stages.common import params
 from stages.common.caches import cache_folder
 from stages.common.errors import InputError
@@ -99,7 +98,7 @@ def compute(
             digests = [_digest(place, on_bad) for place in progress(places, desc="reading", leave=False)]
     else:
         digests = list(known)
-    dim = _dim(recipe)
+    dim = catalogue.find(recipe.backbone).cuts[recipe.cut]
     images = _Images(places, digests, allocate(len(places), dim), on_bad)
     about = " ".join([*recipe[:4], recipe.weights[:12]])
     cache = FeatureCache(cache_folder(runtime.cache), runtime.cache_gb, fingerprint(recipe), about, dim)
@@ -229,14 +228,6 @@ def _digest(place: Place, on_bad: OnBad) -> Optional[bytes]:
     except InputError as error:
         on_bad(place.name, error)
         return None
-
-
-def _dim(recipe: Recipe) -> int:
-    """The length of a feature. Nothing is computed."""
-    size = catalogue.find(recipe.backbone).size
-    symbol = zoo.body(zoo.build(recipe.backbone), recipe.cut)(mx.sym.var("data"))
-    ((_, dim),) = symbol.infer_shape(data=(1, 3, size, size))[1]
-    return int(dim)
 
 
 @contextlib.contextmanager

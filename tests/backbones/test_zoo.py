@@ -206,7 +206,7 @@ def cut_shape(name, cut):
 
 @pytest.mark.parametrize("name", WIDTHS)
 def test_pool_cuts_before_the_classifier_and_its_dropout(name):
-    assert BACKBONES[name].cuts == ("pool",)
+    assert BACKBONES[name].cuts == {"pool": WIDTHS[name]}
     shapes, behind = cut_shape(name, "pool")
     assert shapes == [(2, WIDTHS[name])]
     assert behind == (["Dropout"] if name in WITH_DROPOUT else [])
@@ -214,8 +214,8 @@ def test_pool_cuts_before_the_classifier_and_its_dropout(name):
 
 @pytest.mark.parametrize("name", WITH_DENSE)
 def test_fc6_cuts_behind_the_first_dense_layer_and_conv_before_it(name):
-    assert BACKBONES[name].cuts == ("fc6", "conv")
     maps = 256 * 6 * 6 if name == "alexnet" else 512 * 7 * 7
+    assert list(BACKBONES[name].cuts.items()) == [("fc6", 4096), ("conv", maps)]
     assert cut_shape(name, "fc6") == ([(2, 4096)], ["Dropout", "Dense", "Dropout"])
     assert cut_shape(name, "conv") == ([(2, maps)], ["Dense", "Dropout", "Dense", "Dropout"])
 

@@ -13,6 +13,7 @@ def machine(monkeypatch):
     """machine(gpus, cores): what is found from then on."""
 
     def make(gpus, cores=4):
+        monkeypatch.setattr(devices, "_driver", lambda: True)
         monkeypatch.setattr(mx.context, "num_gpus", lambda: gpus)
         monkeypatch.setattr(devices, "compute_capability", lambda number: (7, 0))
         monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores=False: cores * (2 - only_physical_cores))

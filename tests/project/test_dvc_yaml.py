@@ -3,14 +3,14 @@
 import pytest
 
 from stages.common import params
-from tests.dependencies import dependencies, stages
+from tests.dependencies import dependencies, folded, stages
 
 STAGES = stages()
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_code_dependencies_are_the_modules_imported(stage):
-    assert [dep for dep in STAGES[stage]["deps"] if dep.startswith("stages/")] == dependencies(stage)
+    assert [dep for dep in STAGES[stage]["deps"] if dep.startswith("stages/")] == folded(dependencies(stage))
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -6,25 +6,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import requests
-from requests.adapters import HTTPAdapter
-from tqdm import tqdm
-from urllib3.util import Retry
+from typing import NamedTuple
 
 from stages.common.caches import user_cache
 from stages.common.errors import InputError
 from stages.common.files import one_at_a_time, write_text
 from stages.dataset.index import Stamp, settled, stamp_of
-
-# How often a request that fails is sent again, after 0, 2, 4, … times BACKOFF seconds.
-RETRIES = 3
-BACKOFF = 1
-# How many broken connections one run continues after.
-DROPS = 5
-TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
-CHUNK = 1 << 16  # bytes read at once, and so the most that a broken connection loses
 
 
 class Published(NamedTuple):
@@ -105,22 +92,19 @@ def _from_environment(published: Published) -> Published:
 
 def _download(published: Published, target: Path) -> None:
     """Downloads to ``target``, by way of ``<target>.part``, which may already hold a beginning."""
+    # The HTTP library takes as long to import as numpy, and most runs have what they need.
+    from stages.dataset.sources import transfer
+
     title, url, variable = published.title, published.url, f"{published.variable}_URL"
     part = target.with_name(f"{target.name}.part")
     print(f"downloading {url} to {target}", file=sys.stderr)
     try:
-        with _session() as session:
-            whole = any(_continue(session, url, part) for _ in range(1 + DROPS))
-    except requests.RequestException as error:
+        transfer.transfer(url, part)
+    except transfer.Refused as reason:
         raise InputError(
-            f"cannot download {title} from {url} ({_reason(error)}): run again later, set {variable} to a mirror, or "
+            f"cannot download {title} from {url} ({reason}): run again later, set {variable} to a mirror, or "
             f"put the archive at {target}"
         ) from None
-    if not whole:
-        raise InputError(
-            f"the download of {url} broke off {1 + DROPS} times, at last after {_size(part)} bytes: "
-            "run again, and it continues there"
-        )
     found = _md5(part)
     if found != published.md5:
         part.unlink()
@@ -129,71 +113,6 @@ def _download(published: Published, target: Path) -> None:
             f"deleted: run again, set {variable} to a mirror, or put the archive at {target}"
         )
     part.rename(target)
-
-
-def _session() -> requests.Session:
-    """A session that repeats a request while the server cannot be reached or is busy."""
-    retries = Retry(
-        total=RETRIES,
-        backoff_factor=BACKOFF,
-        status_forcelist=(429, 500, 502, 503, 504),
-        raise_on_status=False,
-        respect_retry_after_header=False,  # it may ask for an hour
-    )
-    session = requests.Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retries))
-    return session
-
-
-def _continue(session: requests.Session, url: str, part: Path) -> bool:
-    """Asks once for what ``part`` lacks and adds it; returns whether that came to the end or broke off.
-
-    Raises RequestException if no answer comes or the server refuses.
-    """
-    start = _size(part)
-    headers = {"Accept-Encoding": "identity"}  # ranges count the archive's own bytes
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        if start and response.status_code == requests.codes.requested_range_not_satisfiable:
-            return True  # there is nothing after what part has
-        response.raise_for_status()
-        if response.status_code != requests.codes.partial_content:
-            start = 0  # this server does not know ranges: it sends everything
-        length = int(response.headers.get("Content-Length", 0))
-        with open(part, "ab" if start else "wb") as file, byte_bar("download", start + length, start) as bar:
-            try:
-                for chunk in response.iter_content(CHUNK):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-            except requests.RequestException:
-                return False
-            # urllib3 1 takes a connection that is closed early for the end.
-            return file.tell() >= start + length
-
-
-def _reason(error: requests.RequestException) -> str:
-    # requests' own messages for the first three are the inner workings of urllib3.
-    if isinstance(error, requests.exceptions.SSLError):
-        return "the server's certificate is not accepted"
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection to the server"
-    if error.response is not None:
-        return f"the server answered {error.response.status_code} {error.response.reason}"
-    return str(error)
-
-
-def byte_bar(what: str, total: int, start: int = 0) -> "tqdm[Any]":
-    """A bar on stderr of ``total`` bytes, ``start`` of them done."""
-    # Not shown where stderr is no terminal; a total of 0 is an unknown one.
-    return tqdm(desc=what, total=total or None, initial=start, unit="B", unit_scale=True, disable=None)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _md5(path: Path) -> str:

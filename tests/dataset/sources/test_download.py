@@ -12,7 +12,7 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.dataset import index
-from stages.dataset.sources import download
+from stages.dataset.sources import download, transfer
 from stages.dataset.sources.download import Published, fetch
 
 NAME = "256_ObjectCategories.tar"
@@ -73,12 +73,12 @@ def no_waiting(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("home")))
     for variable in ("HEADSTART_CALTECH256_URL", "HEADSTART_CALTECH256_MD5"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(download, "BACKOFF", 0)
+    monkeypatch.setattr(transfer, "BACKOFF", 0)
 
 
 @pytest.fixture
 def mirror(monkeypatch):
-    monkeypatch.setattr(download, "CHUNK", 1000)  # urllib3 2 drops a chunk that stays incomplete
+    monkeypatch.setattr(transfer, "CHUNK", 1000)  # urllib3 2 drops a chunk that stays incomplete
     with Mirror() as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
@@ -132,7 +132,7 @@ def test_a_connection_that_breaks_off_is_continued(mirror, tmp_path):
 
 
 def test_the_next_run_continues_where_the_last_gave_up(mirror, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "DROPS", 1)
+    monkeypatch.setattr(transfer, "DROPS", 1)
     mirror.drops = [5000, 1000]
     with pytest.raises(InputError) as error:
         fetch(at(mirror.url), tmp_path)
@@ -193,8 +193,8 @@ def test_a_server_that_is_not_there(tmp_path):
 
 
 def test_a_server_that_never_answers(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "RETRIES", 0)
-    monkeypatch.setattr(download, "TIMEOUT", (0.2, 0.2))
+    monkeypatch.setattr(transfer, "RETRIES", 0)
+    monkeypatch.setattr(transfer, "TIMEOUT", (0.2, 0.2))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -224,7 +224,7 @@ def test_a_full_disk_is_left_to_the_hook(mirror, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download.tqdm, "update", full)
+    monkeypatch.setattr(transfer.tqdm, "update", full)
     with pytest.raises(OSError, match="No space left"):
         fetch(at(mirror.url), tmp_path)
 
