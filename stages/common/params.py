@@ -68,6 +68,7 @@ class Dataset(Section):
     name: Text
     path: Text
     clutter: StrictBool
+    groups: Optional[Text]
     on_bad_image: Literal["fail", "skip"]
 
 

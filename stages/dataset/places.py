@@ -3,9 +3,9 @@
 import contextlib
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, NamedTuple, Optional
 
 from stages.common.errors import InputError
@@ -31,10 +31,16 @@ class Place(NamedTuple):
         return f"{self.path}/{self.member}" if self.member else self.path
 
 
-def within(root: Path, path: str, size: int, offset: Optional[int]) -> Place:
+def is_url(path: str) -> bool:
+    """Whether ``path`` is in an object store or on a web server, not in a file system."""
+    return "://" in path and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
+
+
+def within(root: str, path: str, size: int, offset: Optional[int]) -> Place:
     """The place of an image that the manifest lists so, in the data set at ``root``."""
     if offset is None:
-        return Place(f"{root}/{path}")
+        # Only a list names images elsewhere.
+        return Place(path if path.startswith("/") or is_url(path) else f"{root}/{path}")
     archive, _, member = path.partition(f"{ARCHIVE}/")
     return Place(f"{root}/{archive}{ARCHIVE}", offset, size, member)
 

@@ -184,7 +184,9 @@ def test_a_damaged_image_is_shown_or_refused(name):
 
 @pytest.mark.soak
 def test_a_damaged_archive_is_listed_or_refused(tmp_path, monkeypatch):
-    chosen = params.Dataset(name="caltech256", path=str(tmp_path / "a.tar"), clutter=True, on_bad_image="fail")
+    chosen = params.Dataset(
+        name="caltech256", path=str(tmp_path / "a.tar"), clutter=True, groups=None, on_bad_image="fail"
+    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     refused = 0
     # Most of an archive is images, which are another matter: the headers are damaged here.

@@ -8,6 +8,7 @@ import re
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Optional
 
 from stages.common.caches import user_cache
 from stages.common.errors import InputError
@@ -29,13 +30,14 @@ CLUTTER = "clutter"
 _CLASS = re.compile(r"[0-9]{3}\.([A-Za-z0-9].*)")
 
 
-def root(chosen: Dataset) -> Path:
+def root(chosen: Dataset) -> str:
     """The folder that holds the archive."""
-    return _archive(chosen).parent
+    return str(_archive(chosen).parent)
 
 
-def reachable(chosen: Dataset) -> bool:
-    return _archive(chosen).is_file()
+def missing(chosen: Dataset) -> Optional[str]:
+    archive = _archive(chosen)
+    return None if archive.is_file() else str(archive)
 
 
 def _archive(chosen: Dataset) -> Path:
@@ -114,4 +116,4 @@ def _classes(members: Sequence[tarfile.TarInfo], archive: Path) -> dict[str, lis
     return classes
 
 
-SOURCE = Source(root, reachable, find)
+SOURCE = Source(root, missing, find)

@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 from PIL import Image
@@ -17,18 +18,18 @@ CLASSES = [str(digit) for digit in range(10)]
 COUNT = 1797
 
 
-def root(chosen: Dataset) -> Path:
+def root(chosen: Dataset) -> str:
     """They lie as PNG files in the user's cache folder, once for all workspaces."""
-    return user_cache() / "digits"
+    return str(user_cache() / "digits")
 
 
-def reachable(chosen: Dataset) -> bool:
-    return True
+def missing(chosen: Dataset) -> Optional[str]:
+    return None
 
 
 def find(chosen: Dataset) -> Listing:
     """Lists the digits, and writes them where they are not there yet: ``<digit>/<number>.png``."""
-    folder = root(chosen)
+    folder = Path(root(chosen))
     if len(_files(folder)) != COUNT:
         with one_at_a_time(folder):
             if len(_files(folder)) != COUNT:  # another run may have had the lock
@@ -59,4 +60,4 @@ def _table() -> Path:
     return Path(package.origin).parent / "datasets/data/digits.csv.gz"
 
 
-SOURCE = Source(root, reachable, find)
+SOURCE = Source(root, missing, find)

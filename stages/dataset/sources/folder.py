@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Optional
 
 from stages.common.errors import InputError
 from stages.common.params import Dataset
@@ -9,13 +10,13 @@ from stages.dataset.places import Place
 from stages.dataset.sources.source import Listed, Listing, Source, listable
 
 
-def root(chosen: Dataset) -> Path:
+def root(chosen: Dataset) -> str:
     """The folder itself."""
-    return Path(chosen.path)
+    return str(Path(chosen.path))
 
 
-def reachable(chosen: Dataset) -> bool:
-    return root(chosen).exists()
+def missing(chosen: Dataset) -> Optional[str]:
+    return None if Path(chosen.path).exists() else chosen.path
 
 
 def find(chosen: Dataset) -> Listing:
@@ -23,7 +24,7 @@ def find(chosen: Dataset) -> Listing:
 
     Raises InputError where there is nothing. A name that no list can hold is a complaint.
     """
-    top = root(chosen)
+    top = Path(chosen.path)
     if not top.is_dir():
         raise InputError(f"dataset.path: there is no folder {top}")
     entries = _visible(top)
@@ -53,4 +54,4 @@ def _listed(top: Path, folder: str, name: str) -> Listed:
     return Listed(path, folder, place, complaint)
 
 
-SOURCE = Source(root, reachable, find)
+SOURCE = Source(root, missing, find)

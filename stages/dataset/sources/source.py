@@ -1,7 +1,6 @@
 """What a source of images is: a module of functions that knows one kind of data set, where it lies."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple, Optional
 
 from stages.common.params import Dataset
@@ -12,12 +11,15 @@ class Listed(NamedTuple):
     """An image that the data set lists.
 
     path: relative to the data set's root, as in the manifest. complaint: what is known to be wrong with it.
+    group, split: as in the manifest, "" where it has none; None in every image of the data set or in no one.
     """
 
     path: str
     class_name: str
     place: Place
     complaint: Optional[str] = None
+    group: Optional[str] = None
+    split: Optional[str] = None
 
 
 def listable(name: str) -> bool:
@@ -36,12 +38,12 @@ class Listing(NamedTuple):
 
 
 class Source(NamedTuple):
-    """root(chosen): the folder to which paths are relative; it need not be there.
+    """root(chosen): the folder, or its URL, to which paths are relative; it need not be there.
 
-    reachable(chosen): whether the images are to be had here. find(chosen): lists them, and fetches what it must.
-    Raises InputError where they are not as they should be.
+    missing(chosen): what of it is not to be had here, or None. find(chosen): lists the images, and fetches what it
+    must. Raises InputError where they are not as they should be.
     """
 
-    root: Callable[[Dataset], Path]
-    reachable: Callable[[Dataset], bool]
+    root: Callable[[Dataset], str]
+    missing: Callable[[Dataset], Optional[str]]
     find: Callable[[Dataset], Listing]

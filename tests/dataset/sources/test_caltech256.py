@@ -86,7 +86,7 @@ def save(tmp_path, monkeypatch):
 
 
 def of(path, clutter=True):
-    return Dataset(name="caltech256", path=str(path), clutter=clutter, on_bad_image="fail")
+    return Dataset(name="caltech256", path=str(path), clutter=clutter, groups=None, on_bad_image="fail")
 
 
 def files(folder):
@@ -285,11 +285,11 @@ def test_it_is_downloaded_once_per_user_or_the_users_own_taken(save, home, monke
 
     monkeypatch.setattr(caltech256, "fetch", fetch)
     own, published, downloads = save(ARCHIVE, "own.tar"), caltech256.PUBLISHED, home / "downloads"
-    assert not caltech256.reachable(of("data/raw"))
+    assert caltech256.missing(of("data/raw")) == str(downloads / caltech256.NAME)
     assert caltech256.find(of("data/raw")).images[0].path.startswith(f"{published.name}/{TOP}/")
-    assert caltech256.reachable(of("data/raw")) and caltech256.root(of("data/raw")) == downloads
+    assert caltech256.missing(of("data/raw")) is None and caltech256.root(of("data/raw")) == str(downloads)
     assert len(caltech256.find(of("data/raw")).images) == len(IMAGES)
-    assert caltech256.reachable(of(own)) and caltech256.root(of(own)) == own.parent
+    assert caltech256.missing(of(own)) is None and caltech256.root(of(own)) == str(own.parent)
     assert caltech256.find(of(own)).images[0].path.startswith(f"own.tar/{TOP}/")
     assert asked == [(published, downloads), (published, downloads / published.name), (published, own)]
     assert published.url.endswith(f"/{published.name}") and len(published.md5) == 32

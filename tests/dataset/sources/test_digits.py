@@ -19,7 +19,7 @@ from stages.dataset.places import Place
 from stages.dataset.sources import digits
 from tests.conftest import ROOT
 
-CHOSEN = Dataset(name="digits", path="data/raw", clutter=True, on_bad_image="fail")
+CHOSEN = Dataset(name="digits", path="data/raw", clutter=True, groups=None, on_bad_image="fail")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def home(tmp_path, monkeypatch):
 def there(written, home):
     """The folder of the digits in ``home``, where they lie already."""
     shutil.copytree(written, home)
-    return digits.root(CHOSEN)
+    return Path(digits.root(CHOSEN))
 
 
 def contents(folder):
@@ -75,8 +75,8 @@ def test_they_are_those_of_scikit_learn(there):
 
 
 def test_they_lie_in_the_users_cache_folder_and_nowhere_else(home, monkeypatch):
-    assert digits.root(CHOSEN) == user_cache() / "digits" == home / "headstart" / "digits"
-    assert digits.reachable(CHOSEN)  # before they are written, too
+    assert Path(digits.root(CHOSEN)) == user_cache() / "digits" == home / "headstart" / "digits"
+    assert digits.missing(CHOSEN) is None  # before they are written, too
     digits.find(CHOSEN)
     assert sorted(path.name for path in (home / "headstart").iterdir()) == ["digits", "digits.lock"]
     assert list(Path().iterdir()) == []

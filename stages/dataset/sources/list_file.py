@@ -1,0 +1,55 @@
+"""A table of the user's: a line for each image, with its path and class, and perhaps its group and split."""
+
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+from stages.common.errors import InputError
+from stages.common.layout import SUBSETS
+from stages.common.params import Dataset
+from stages.dataset import tables
+from stages.dataset.places import is_url, within
+from stages.dataset.sources.source import Listed, Listing, Source
+
+NEEDED = ("path", "class")
+OPTIONAL = ("group", "split")
+
+
+def root(chosen: Dataset) -> str:
+    """The folder that the table lies in."""
+    return posixpath.dirname(chosen.path) or "."
+
+
+def missing(chosen: Dataset) -> Optional[str]:
+    return None if Path(chosen.path).exists() else chosen.path
+
+
+def find(chosen: Dataset) -> Listing:
+    """Lists what the table at ``chosen.path`` names; classes are in the order of their names.
+
+    Raises InputError where there is no such table, or one of its lines is not as it should be.
+    """
+    table = Path(chosen.path)
+    if not table.is_file():
+        raise InputError(f"dataset.path: there is no table {table}: a CSV or TSV file with the columns path and class")
+    images = list(_images(table.read_bytes(), chosen))
+    if not images:
+        raise InputError(f"{table} lists no images: a line for each, with its path and class")
+    return Listing(sorted({image.class_name for image in images}), images)
+
+
+def _images(data: bytes, chosen: Dataset) -> Iterator[Listed]:
+    lines: dict[str, str] = {}
+    top = root(chosen)
+    for row in tables.parsed(chosen.path, data, NEEDED, OPTIONAL):
+        here = f"{chosen.path}, line {row['line']}"
+        path = row["path"] if is_url(row["path"]) else posixpath.normpath(row["path"])
+        if lines.setdefault(path, row["line"]) != row["line"]:
+            raise InputError(f"{here} lists {path}, which line {lines[path]} lists too: take one of them out")
+        if row.get("split", "") not in ("", *SUBSETS):
+            raise InputError(f"{here}: split must be {', '.join(SUBSETS)} or empty (got {row['split'][:100]!r})")
+        yield Listed(path, row["class"], within(top, path, 0, None), group=row.get("group"), split=row.get("split"))
+
+
+SOURCE = Source(root, missing, find)
