@@ -35,12 +35,12 @@ def main() -> None:
     if missing is not None and recorded(origin):
         print(f"{missing} is not there: going on with what {MANIFEST} recorded of it")
         return
-    listing = source.find(chosen)
-    if chosen.groups is not None:
-        grouped = groups.added(listing.images, groups.read(Path(chosen.groups)), chosen.groups)
-        listing = listing._replace(images=grouped)
     with closing(Index(cache_folder(given.runtime.cache))) as index:
-        seen = looking.look([image.place for image in listing.images], index)
+        listing = source.find(chosen, index)
+        if chosen.groups is not None:
+            grouped = groups.added(listing.images, groups.read(Path(chosen.groups)), chosen.groups)
+            listing = listing._replace(images=grouped)
+        seen = looking.look([image.place for image in listing.images], index, listing.versions)
     rows = good(listing, seen, chosen.on_bad_image)
     names = checked(listing.classes, rows, source.root(chosen))
     bad = len(listing.images) - len(rows)

@@ -22,6 +22,7 @@ from stages.common.errors import InputError
 from stages.common.layout import MANIFEST, SUBSETS
 from stages.dataset import classes, lists, manifest
 from stages.dataset.decode import decode
+from stages.dataset.index import Index
 from stages.dataset.sources import caltech256
 from stages.features import records
 from tests.backbones.files.samples import every_kind
@@ -195,7 +196,7 @@ def test_a_damaged_archive_is_listed_or_refused(tmp_path, monkeypatch):
         for archive in (data + rest, rest[:1024] + data + rest[1536:]):
             (tmp_path / "a.tar").write_bytes(archive)
             monkeypatch.setenv("HEADSTART_CALTECH256_MD5", hashlib.md5(archive).hexdigest())
-            refused += read_or_refused(partial(caltech256.find, chosen), str(tmp_path / "a.tar"))
+            refused += read_or_refused(partial(caltech256.find, chosen, Index(None)), str(tmp_path / "a.tar"))
     assert refused > 10 * SOAK
 
 

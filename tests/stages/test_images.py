@@ -15,7 +15,7 @@ from bench.pictures import encoded, photo
 from stages import images
 from stages.common.errors import InputError
 from stages.common.layout import CLASSES, MANIFEST, ORIGIN
-from stages.dataset import index, manifest
+from stages.dataset import manifest, stamps
 from stages.dataset.manifest import Row
 from tests.conftest import ROOT
 
@@ -87,7 +87,7 @@ def refusal(**dataset):
 @pytest.fixture
 def settled(monkeypatch):
     """Files need not be seconds old for the index to know them, only older than a tick of the clock: wait for one."""
-    monkeypatch.setattr(index, "TICK", 0)
+    monkeypatch.setattr(stamps, "TICK", 0)
     return lambda: time.sleep(0.03)
 
 
@@ -359,7 +359,7 @@ def test_a_link_that_leads_nowhere_is_named():
 
 
 def test_a_data_set_that_there_is_not():
-    message = "params.yaml: dataset.name: must be one of digits, folder, list, caltech256 (got 'digit')"
+    message = "params.yaml: dataset.name: must be one of digits, folder, list, shards, caltech256 (got 'digit')"
     assert refusal(name="digit") == message
 
 
@@ -513,7 +513,7 @@ def test_another_data_set_that_is_not_there_is_an_error(away, dataset, message):
 
 
 def test_another_source_of_the_same_path_was_not_recorded(away, monkeypatch):
-    def find(chosen):
+    def find(chosen, index):
         raise InputError(f"looked for {chosen.name}")
 
     monkeypatch.setitem(images.table.SOURCES, "caltech256", images.table.SOURCES["caltech256"]._replace(find=find))

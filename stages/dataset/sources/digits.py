@@ -11,6 +11,7 @@ from stages.common.caches import user_cache
 from stages.common.errors import InputError
 from stages.common.files import one_at_a_time, replacing
 from stages.common.params import Dataset
+from stages.dataset.index import Index
 from stages.dataset.places import Place
 from stages.dataset.sources.source import Listed, Listing, Source
 
@@ -27,7 +28,7 @@ def missing(chosen: Dataset) -> Optional[str]:
     return None
 
 
-def find(chosen: Dataset) -> Listing:
+def find(chosen: Dataset, index: Index) -> Listing:
     """Lists the digits, and writes them where they are not there yet: ``<digit>/<number>.png``."""
     folder = Path(root(chosen))
     if len(_files(folder)) != COUNT:

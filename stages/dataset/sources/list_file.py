@@ -1,7 +1,7 @@
 """A table of the user's: a line for each image, with its path and class, and perhaps its group and split."""
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -9,8 +9,11 @@ from stages.common.errors import InputError
 from stages.common.layout import SUBSETS
 from stages.common.params import Dataset
 from stages.dataset import tables
-from stages.dataset.places import is_url, within
+from stages.dataset.index import Index
+from stages.dataset.places import Place, read, within
 from stages.dataset.sources.source import Listed, Listing, Source
+from stages.dataset.stamps import Stamp
+from stages.dataset.stores import is_url
 
 NEEDED = ("path", "class")
 OPTIONAL = ("group", "split")
@@ -22,21 +25,30 @@ def root(chosen: Dataset) -> str:
 
 
 def missing(chosen: Dataset) -> Optional[str]:
-    return None if Path(chosen.path).exists() else chosen.path
+    return None if is_url(chosen.path) or Path(chosen.path).exists() else chosen.path
 
 
-def find(chosen: Dataset) -> Listing:
+def find(chosen: Dataset, index: Index) -> Listing:
     """Lists what the table at ``chosen.path`` names; classes are in the order of their names.
 
     Raises InputError where there is no such table, or one of its lines is not as it should be.
     """
-    table = Path(chosen.path)
-    if not table.is_file():
+    table = chosen.path
+    if not is_url(table) and not Path(table).is_file():
         raise InputError(f"dataset.path: there is no table {table}: a CSV or TSV file with the columns path and class")
-    images = list(_images(table.read_bytes(), chosen))
+    images = list(_images(read(Place(table))[0], chosen))
     if not images:
         raise InputError(f"{table} lists no images: a line for each, with its path and class")
-    return Listing(sorted({image.class_name for image in images}), images)
+    return Listing(sorted({image.class_name for image in images}), images, _versions(images))
+
+
+def _versions(images: Sequence[Listed]) -> dict[str, Stamp]:
+    urls = [image.place.path for image in images if is_url(image.place.path)]
+    if not urls:
+        return {}
+    from stages.dataset import remote
+
+    return remote.stamps(urls)
 
 
 def _images(data: bytes, chosen: Dataset) -> Iterator[Listed]:

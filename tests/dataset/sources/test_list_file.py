@@ -6,6 +6,7 @@ import pytest
 
 from stages.common import params
 from stages.common.errors import InputError
+from stages.dataset.index import Index
 from stages.dataset.places import Place
 from stages.dataset.sources import table
 from stages.dataset.sources.source import Listed
@@ -24,7 +25,7 @@ def chosen(path="mine/list.csv"):
 def find(text, path="mine/list.csv"):
     Path(path).parent.mkdir(exist_ok=True)
     Path(path).write_text(text)
-    return table.of(chosen(path)).find(chosen(path))
+    return table.of(chosen(path)).find(chosen(path), Index(None))
 
 
 def test_paths_are_relative_to_the_table_or_not_at_all():
@@ -66,4 +67,4 @@ def test_a_line_that_contradicts_another_or_makes_no_sense_is_named(text, messag
 def test_no_table_there():
     assert table.of(chosen()).missing(chosen()) == "mine/list.csv"
     with pytest.raises(InputError, match="dataset.path: there is no table mine/list.csv: a CSV or TSV file"):
-        table.of(chosen()).find(chosen())
+        table.of(chosen()).find(chosen(), Index(None))
