@@ -15,6 +15,7 @@ from stages.dataset import classes, groups, looking, manifest
 from stages.dataset.index import Index
 from stages.dataset.sources import table
 from stages.dataset.sources.source import Listing
+from stages.dataset.stores import Away
 
 
 class Origin(Document):
@@ -36,7 +37,13 @@ def main() -> None:
         print(f"{missing} is not there: going on with what {MANIFEST} recorded of it")
         return
     with closing(Index(cache_folder(given.runtime.cache))) as index:
-        listing = source.find(chosen, index)
+        try:
+            listing = source.find(chosen, index)
+        except Away as error:
+            if not recorded(origin):
+                raise
+            print(f"{error}: going on with what {MANIFEST} recorded of it")
+            return
         if chosen.groups is not None:
             grouped = groups.added(listing.images, groups.read(Path(chosen.groups)), chosen.groups)
             listing = listing._replace(images=grouped)

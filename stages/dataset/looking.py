@@ -21,7 +21,7 @@ from stages.dataset import decode
 from stages.dataset.index import Entry, Index, Known, key_of
 from stages.dataset.places import Place, content, contents, opened
 from stages.dataset.stamps import Stamp, stamp_of
-from stages.dataset.stores import Unreadable, is_url
+from stages.dataset.stores import Failed, Unreadable, is_url
 
 # Files asked of the index at once.
 ASKED = 10_000
@@ -147,6 +147,9 @@ def read_batch(places: Sequence[Place], versions: Mapping[str, Stamp]) -> list[R
     from stages.dataset import remote
 
     found = contents(places)
+    for place, data in zip(places, found):
+        if isinstance(data, Failed) and data.passing:
+            raise InputError(f"{place.name} {data}: run the same command again")
     now = remote.stamps(versions)
     readings = []
     for place, data in zip(places, found):

@@ -47,7 +47,7 @@ def listed(url: str, deep: bool = True) -> list[Object]:
     try:
         found = retried(partial(files.find, url, maxdepth=None if deep else 1, detail=True))
     except Failed as error:
-        raise (Away if error.passing else InputError)(f"{url} cannot be listed: it {error}") from None
+        raise (Away if error.passing else InputError)(f"{url} cannot be listed: {error.reason}") from None
     objects = {files.unstrip_protocol(name): info for name, info in found.items()}
     # A store may keep a place holder for a folder.
     names = [name for name in sorted(objects) if name.startswith(f"{url}/") and not name.endswith("/")]
@@ -158,7 +158,7 @@ def _fetch(pieces: Sequence[Piece]) -> list[Union[bytes, Unreadable]]:
     try:
         files = file_system(pieces[0].url)
     except InputError as error:
-        return [Unreadable(f"cannot be read: {error}")] * len(pieces)
+        return [Failed(str(error), False)] * len(pieces)
     answers: list[Union[bytes, Unreadable]] = [Unreadable("")] * len(pieces)
     left = list(range(len(pieces)))
     for attempt in range(TRIES):
@@ -176,11 +176,11 @@ def _fetch(pieces: Sequence[Piece]) -> list[Union[bytes, Unreadable]]:
             if isinstance(data, BaseException):
                 failed = why(data)
             elif size is not None and len(data) != size:
-                failed = Failed("is cut short" if len(data) < size else "is sent whole where a part was asked", True)
+                failed = Failed("it is cut short" if len(data) < size else "the server sends no parts of it", True)
             else:
                 answers[row] = data
                 continue
-            answers[row] = Unreadable(str(failed))
+            answers[row] = failed
             if failed.passing:
                 again.append(row)
         left = again
@@ -197,7 +197,7 @@ def _infos(files: Any, urls: Sequence[str]) -> list[Optional[dict[str, Any]]]:
             return retried(partial(files.info, url))
         except Failed as error:
             if error.passing:
-                raise Away(f"{url} cannot be asked for: it {error}") from None
+                raise Away(f"{url} cannot be asked for: {error.reason}") from None
             return None
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -7,7 +7,7 @@ for the moment is tried again; what a store says of a failure is told in a few w
 import re
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Optional, TypeVar
 
 from stages.common.errors import InputError
 
@@ -34,11 +34,11 @@ class Unreadable(Exception):
 
 
 class Failed(Unreadable):
-    """Why a request failed. passing: whether it may go well the next time."""
+    """Why a request failed: the ``reason``. passing: whether it may go well the next time."""
 
-    def __init__(self, why: str, passing: bool) -> None:
-        super().__init__(why)
-        self.passing = passing
+    def __init__(self, reason: str, passing: bool) -> None:
+        super().__init__(f"cannot be read: {reason}")
+        self.reason, self.passing = reason, passing
 
 
 def file_system(url: str) -> Any:
@@ -47,7 +47,10 @@ def file_system(url: str) -> Any:
     try:
         import fsspec
 
-        return fsspec.filesystem(scheme, use_listings_cache=False, **_options(scheme))
+        files = fsspec.filesystem(scheme, use_listings_cache=False, **_options(scheme))
+        # Those that try again by themselves would multiply the tries made here.
+        files.retries = 1
+        return files
     except ImportError as error:
         raise Away(
             f"to read {scheme}:// addresses a library is missing ({error}): `pip install -r requirements-remote.txt`"
@@ -65,7 +68,9 @@ def _options(scheme: str) -> dict[str, Any]:
         return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(None, sock_connect=connect, sock_read=read)}}
     if scheme in ("s3", "s3a"):
         retries = {"total_max_attempts": 1}
-        return {"config_kwargs": {"connect_timeout": connect, "read_timeout": read, "retries": retries}}
+        config = {"connect_timeout": connect, "read_timeout": read, "retries": retries}
+        # An object is one request, not one for its size and others for its parts.
+        return {"config_kwargs": config, "max_concurrency": 1}
     return {}
 
 
@@ -87,17 +92,28 @@ def wait(failures: int) -> None:
     time.sleep(BACKOFF * 2 ** (failures - 1) if failures else 0)
 
 
+def _status(error: BaseException) -> Optional[int]:
+    """The status of the answer that aiohttp or botocore made an exception of."""
+    response = getattr(error, "response", None)
+    metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    status = getattr(error, "status", None) or metadata.get("HTTPStatusCode")
+    return status if isinstance(status, int) else None
+
+
 def why(error: BaseException) -> Failed:
     """What went wrong, in words that hold nothing of the request."""
-    status = getattr(error, "status", None)
+    # fsspec makes exceptions of its own of those: all the same one, or one for each of the store's words.
+    if isinstance(error, OSError) and error.__cause__ is not None:
+        error = error.__cause__
+    status = _status(error)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
-        return Failed("is not there", False)
+        return Failed("the server has no such object", False)
     if isinstance(error, PermissionError) or status in (401, 403):
-        return Failed("may not be read: the server refuses (are the credentials in the environment right?)", False)
+        return Failed("the server refuses (are the credentials in the environment right?)", False)
     if "Credentials" in type(error).__name__:
-        return Failed("may not be read: there are no credentials for it in the environment", False)
-    if isinstance(status, int):
-        return Failed(f"is not sent: the server answers {status}", status == 429 or status >= 500)
+        return Failed("there are no credentials for it in the environment", False)
+    if status is not None:
+        return Failed(f"the server answers {status}", status == 429 or status >= 500)
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
-        return Failed("is not sent: no answer in time", True)
-    return Failed(f"is not sent: the connection fails ({type(error).__name__})", True)
+        return Failed("no answer in time", True)
+    return Failed(f"the connection fails ({type(error).__name__})", True)

@@ -3,6 +3,7 @@
 import os
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ def save(name, *members):
 
 def test_members_are_where_they_are_said_to_be(tmp_path):
     inside = {"cat/a.png": b"1" * 700, "./b.png": b"", "c.cls": b" 7\n", "d.JSON": b'{"label": "red", "x": [1]}'}
-    data = open(save("a.tar", ("cat/", b"", tarfile.DIRTYPE), *inside.items()), "rb").read()
+    data = Path(save("a.tar", ("cat/", b"", tarfile.DIRTYPE), *inside.items())).read_bytes()
     found = archives.members("a.tar", Index(tmp_path))
     assert [(member.name, data[member.offset : member.offset + member.size]) for member in found] == list(
         inside.items()

@@ -7,7 +7,7 @@ from typing import Optional
 
 from stages.common.errors import InputError
 from stages.common.layout import SUBSETS
-from stages.common.params import Dataset
+from stages.common.params import Dataset, holds_secret
 from stages.dataset import tables
 from stages.dataset.index import Index
 from stages.dataset.places import Place, read, within
@@ -56,6 +56,8 @@ def _images(data: bytes, chosen: Dataset) -> Iterator[Listed]:
     top = root(chosen)
     for row in tables.parsed(chosen.path, data, NEEDED, OPTIONAL):
         here = f"{chosen.path}, line {row['line']}"
+        if holds_secret(row["path"]):
+            raise InputError(f"{here}: a password or signature is in the path: credentials come from the environment")
         path = row["path"] if is_url(row["path"]) else posixpath.normpath(row["path"])
         if lines.setdefault(path, row["line"]) != row["line"]:
             raise InputError(f"{here} lists {path}, which line {lines[path]} lists too: take one of them out")
