@@ -34,6 +34,8 @@ ENGINES: dict[str, Callable[[params.Runtime], Engine]] = {
     "local": lambda runtime: local.engine(devices.resolve(runtime.devices, runtime.workers)),
     "ray": lambda runtime: ray.engine(str(runtime.devices), runtime.workers, runtime.ray_address),
 }
+# Seconds that a feature waits at most for others, to go into the cache with them.
+PATIENCE = 1.0
 # Engines whose workers do not see data/weights.
 ELSEWHERE = ("ray",)
 
@@ -108,18 +110,18 @@ def compute(
         chunks = Chunks(missing, images.place, runtime.batch_size)
         results = _results(chunks, recipe, runtime, setup)
         bar = progress(total=len(missing), desc="featurizing")
-        with bar, contextlib.closing(results):
+        with bar, contextlib.closing(results), contextlib.closing(_Waiting(cache, seconds)) as waiting:
             for worker, chunk, result in results:
                 if result.blind:
                     chunks.ship(worker, chunk)
                     continue
                 workers.add(worker)
-                _take(chunk, result, images, cache, seconds)
+                _take(chunk, result, images, waiting, seconds)
                 bar.update(len(chunk.digests))
     return Computed(images.features, images.digests, len(missing), frozenset(workers), seconds, chunks.shipped)
 
 
-def _take(chunk: Chunk, result: Result, images: "_Images", cache: FeatureCache, seconds: Seconds) -> None:
+def _take(chunk: Chunk, result: Result, images: "_Images", waiting: "_Waiting", seconds: Seconds) -> None:
     """Takes over what a worker found of ``chunk``."""
     seconds.decode += result.decode
     seconds.forward += result.forward
@@ -128,8 +130,30 @@ def _take(chunk: Chunk, result: Result, images: "_Images", cache: FeatureCache, 
     good = [digest for digest in chunk.digests if digest not in result.errors]
     if good:
         images.fill(good, result.features)
-        with _added(seconds, "cache"):
-            cache.put(good, result.features)
+        waiting.put(good, result.features)
+
+
+class _Waiting:
+    """Features on their way into the cache: a transaction costs as much as the many features that go in with it."""
+
+    def __init__(self, cache: FeatureCache, seconds: Seconds) -> None:
+        self._cache, self._seconds, self._put = cache, seconds, time.monotonic()
+        self._digests: list[bytes] = []
+        self._features: list[NDArray[np.float32]] = []
+
+    def put(self, digests: Sequence[bytes], features: NDArray[np.float32]) -> None:
+        self._digests += digests
+        self._features += list(features)
+        # What is lost with a process that is killed is computed again.
+        if len(self._digests) >= TRANSACTION or time.monotonic() - self._put > PATIENCE:
+            self.close()
+
+    def close(self) -> None:
+        """Puts them there."""
+        if self._digests:
+            with _added(self._seconds, "cache"):
+                self._cache.put(self._digests, np.stack(self._features))
+        self._digests, self._features, self._put = [], [], time.monotonic()
 
 
 class _Images:
