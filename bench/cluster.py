@@ -1,8 +1,9 @@
 """What Ray costs against worker processes, and how many images a driver can feed: ``python -m bench.cluster``.
 
 Both engines run EfficientNet-Lite0 by turns, on all the cores of this machine, the driver's included. The driver's
-ceiling is what is left when the network is gone: files of 40 KB, whose digests are known, read and hashed by the worker
-or by the driver, which ships them; features of 1,280 numbers received and put into the cache. Its memory is told apart: what it holds itself (anonymous),
+ceiling is what is left when the network is gone: files of 40 KB, whose digests are known, read and hashed by the
+worker, or by the driver, which ships them; features of 1,280 numbers received and put into the cache.
+Its memory is told apart: what it holds itself (anonymous),
 and what is mapped into it (libraries; for Ray also the object store, which all processes of a machine share).
 """
 
@@ -34,7 +35,7 @@ from stages.inference.environment import environment
 ROUNDS, WAITING, TIMED = 9, 8, 6
 PHOTOS, CHUNKS = 80, 5_000
 FEEDS, FEW, MANY, BYTES = 3, 2_000, 20_000, 40_000
-# Who reads the files: the driver, which ships them; the worker; or nobody, which shows what the driver's own part costs.
+# Who reads the files: the driver, which ships them; the worker; or nobody, which shows what the driver's part costs.
 READERS = ("driver", "worker", "nobody")
 # Of the Ray Client's server, below the ports that Ray takes for its workers.
 PORT = 9701
