@@ -12,13 +12,8 @@ from stages.common.files import replacing, sha256
 
 def write(files: Sequence[Path]) -> None:
     """Records the SHA-256 of each of ``files``, which lie in one folder, beside the first of them."""
-    with replacing(beside(files), unless_same=True) as temporary:
+    with replacing(_beside(files), unless_same=True) as temporary:
         temporary.write_text("".join(map(_line, files)), encoding="utf-8")
-
-
-def beside(files: Sequence[Path]) -> Path:
-    """Where the digests of ``files`` are."""
-    return files[0].with_suffix(".sha256")
 
 
 def check(files: Sequence[Path], remedy: str = "run `dvc repro`") -> None:
@@ -26,7 +21,7 @@ def check(files: Sequence[Path], remedy: str = "run `dvc repro`") -> None:
 
     Raises InputError, with ``remedy`` for what to do, where one is missing, cannot be read, is damaged or another one.
     """
-    path = beside(files)
+    path = _beside(files)
     try:
         found = [_line(file).encode() for file in files]
         recorded = path.read_bytes().splitlines(keepends=True)
@@ -39,6 +34,11 @@ def check(files: Sequence[Path], remedy: str = "run `dvc repro`") -> None:
     for file, line, now in zip(files, recorded, found):
         if line != now:
             raise InputError(f"{file} is damaged or of another run (its SHA-256 is not that in {path.name}): {remedy}")
+
+
+def _beside(files: Sequence[Path]) -> Path:
+    """Where the digests of ``files`` are."""
+    return files[0].with_suffix(".sha256")
 
 
 def _line(file: Path) -> str:

@@ -26,13 +26,19 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Optional[Path], limit_gb: Limit, fingerprint: bytes, about: str, dim: int) -> None:
-        self._fingerprint, self._about, self._dim = fingerprint, about, dim
-        path = folder / FILE if folder else None
-        self._kept = Expendable(f"the feature cache in {folder}", path, lambda path: Database(path.parent, limit_gb))
-        self._kept.attempt(self._describe)
+        self._fingerprint, self._dim = fingerprint, dim
 
-    def _describe(self, database: Database) -> None:
-        database.describe(self._fingerprint, self._about)
+        def begin(path: Path) -> Database:
+            database = Database(path.parent, limit_gb)
+            try:
+                database.describe(fingerprint, about)
+            except BaseException:
+                database.close()
+                raise
+            return database
+
+        self._kept = Expendable(f"the feature cache in {folder}", folder / FILE if folder else None, begin)
+        self._kept.attempt(lambda database: None)
 
     @property
     def usable(self) -> bool:
@@ -54,12 +60,7 @@ class FeatureCache:
         for digest, feature in zip(digests, features):
             key = self._fingerprint + digest
             entries.append((key, seal(key, feature.astype("<f4", copy=False).tobytes())))
-        self._kept.attempt(partial(self._write, entries=entries))
-
-    def _write(self, database: Database, entries: Sequence[tuple[bytes, bytes]]) -> None:
-        # Again, as it may have been begun anew.
-        self._describe(database)
-        database.write(entries)
+        self._kept.attempt(partial(Database.write, entries=entries))
 
     def close(self) -> None:
         """Lets go of the database; what is used again is opened again."""
