@@ -35,7 +35,7 @@ def stage(request, workspace, weights_file):
         features, labels = clouds(3, count, DIM, seed=seed)
         rows = [Row(index, label, f"{CLASSES[label]}/{index}.jpg") for index, label in enumerate(labels)]
         values = features.astype(request.param)
-        records.write(subset, ((row, bytes(32), feature) for row, feature in zip(rows, values)))
+        records.write(subset, rows, [bytes(32)] * len(rows), values)
     return folder
 
 
