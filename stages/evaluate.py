@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from stages.backend import devices
 from stages.classifier import trained
 from stages.classifier.scores import TestMetrics, per_class_accuracy, score
 from stages.common import params
@@ -15,8 +14,8 @@ from stages.report import contents, page
 
 def main() -> None:
     given = params.load()
-    context = devices.context(devices.resolve(given.runtime.devices, 1)[0])
-    head, info = trained.load(context)
+    head = trained.load()
+    info = head.info
     trained.check_features(info)
     classes = info.features.classes
     features, labels = records.read("test")

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from bench.pictures import photo
-from stages.backend.mx import mx
 from stages.classifier import scores, trained
 from stages.common import params
 from stages.common.errors import InputError
@@ -32,11 +31,11 @@ def here(trained, monkeypatch):
 
 def gathered(swapped=False):
     """What :func:`contents.gather` finds after all stages have run; swapped: with labels of another list."""
-    head, info = trained.load(mx.cpu())
+    head = trained.load()
     features, labels = records.read("test")
     logits = head.logits(features)
     metrics = scores.TestMetrics.load(METRICS / "test.json")
-    return contents.gather(params.load(), info, metrics, labels[::-1] if swapped else labels, logits)
+    return contents.gather(params.load(), head.info, metrics, labels[::-1] if swapped else labels, logits)
 
 
 def test_every_test_image_of_few_is_shown(here):
