@@ -11,7 +11,7 @@ from stages.common.caches import cache_folder
 from stages.common.documents import Document
 from stages.common.errors import InputError, run
 from stages.common.layout import CLASSES, MANIFEST, ORIGIN
-from stages.dataset import classes, groups, looking, manifest
+from stages.dataset import classes, group_file, looking, manifest
 from stages.dataset.index import Index
 from stages.dataset.sources import table
 from stages.dataset.sources.source import Listing
@@ -45,7 +45,7 @@ def main() -> None:
             print(f"{error}: going on with what {MANIFEST} recorded of it")
             return
         if chosen.groups is not None:
-            grouped = groups.added(listing.images, groups.read(Path(chosen.groups)), chosen.groups)
+            grouped = group_file.added(listing.images, group_file.read(Path(chosen.groups)), chosen.groups)
             listing = listing._replace(images=grouped)
         seen = looking.look([image.place for image in listing.images], index, listing.versions)
     rows = good(listing, seen, chosen.on_bad_image)

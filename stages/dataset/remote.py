@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from stages.common.errors import InputError
 from stages.dataset.stamps import Stamp
-from stages.dataset.stores import TRIES, Away, Failed, Unreadable, file_system, retried, wait, why
+from stages.dataset.stores import Away, Failed, Unreadable, file_system, retried, tries, wait, why
 
 # Requests at a time.
 AT_ONCE = 32
@@ -45,7 +45,7 @@ def listed(url: str, deep: bool = True) -> list[Object]:
     """The objects below ``url``, with ``deep`` those below its folders too; sorted. Raises InputError, or Away."""
     files = file_system(url)
     try:
-        found = retried(partial(files.find, url, maxdepth=None if deep else 1, detail=True))
+        found = retried(partial(files.find, maxdepth=None if deep else 1, detail=True), url)
     except Failed as error:
         raise (Away if error.passing else InputError)(f"{url} cannot be listed: {error.reason}") from None
     objects = {files.unstrip_protocol(name): info for name, info in found.items()}
@@ -161,7 +161,7 @@ def _fetch(pieces: Sequence[Piece]) -> list[Union[bytes, Unreadable]]:
         return [Failed(str(error), False)] * len(pieces)
     answers: list[Union[bytes, Unreadable]] = [Unreadable("")] * len(pieces)
     left = list(range(len(pieces)))
-    for attempt in range(TRIES):
+    for attempt in range(tries(pieces[0].url)):
         wait(attempt)
         paths = [pieces[row].url for row in left]
         starts = [None if pieces[row].size is None else pieces[row].offset for row in left]
@@ -194,7 +194,7 @@ def _infos(files: Any, urls: Sequence[str]) -> list[Optional[dict[str, Any]]]:
 
     def info(url: str) -> Optional[dict[str, Any]]:
         try:
-            return retried(partial(files.info, url))
+            return retried(files.info, url)
         except Failed as error:
             if error.passing:
                 raise Away(f"{url} cannot be asked for: {error.reason}") from None

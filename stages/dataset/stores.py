@@ -14,6 +14,8 @@ from stages.common.errors import InputError
 # How often what fails for the moment is tried, and seconds before the second time; before the next it is twice as long.
 TRIES = 5
 BACKOFF = 0.5
+# What Google's and Azure's libraries are asked they try again by themselves, and cannot be told not to.
+PATIENT = ("gs", "gcs", "az", "abfs", "abfss", "adl")
 # Seconds to connect; seconds without a byte.
 TIMEOUTS = (10, 60)
 
@@ -48,7 +50,7 @@ def file_system(url: str) -> Any:
         import fsspec
 
         files = fsspec.filesystem(scheme, use_listings_cache=False, **_options(scheme))
-        # Those that try again by themselves would multiply the tries made here.
+        # What s3fs tries again by itself would multiply the tries made here.
         files.retries = 1
         return files
     except ImportError as error:
@@ -74,11 +76,16 @@ def _options(scheme: str) -> dict[str, Any]:
     return {}
 
 
-def retried(request: Callable[[], Answer]) -> Answer:
-    """What ``request`` returns. Raises Failed."""
-    for left in reversed(range(TRIES)):
+def tries(url: str) -> int:
+    """How often what is at ``url`` is asked for."""
+    return 1 if url.partition("://")[0] in PATIENT else TRIES
+
+
+def retried(request: Callable[[str], Answer], url: str) -> Answer:
+    """What ``request(url)`` returns. Raises Failed."""
+    for left in reversed(range(tries(url))):
         try:
-            return request()
+            return request(url)
         except Exception as error:
             failed = why(error)
             if not failed.passing or not left:
@@ -89,15 +96,20 @@ def retried(request: Callable[[], Answer]) -> Answer:
 
 def wait(failures: int) -> None:
     """Lets a store recover, the longer the more ``failures`` there were in a row."""
-    time.sleep(BACKOFF * 2 ** (failures - 1) if failures else 0)
+    if failures:
+        time.sleep(BACKOFF * 2 ** (failures - 1))
 
 
 def _status(error: BaseException) -> Optional[int]:
-    """The status of the answer that aiohttp or botocore made an exception of."""
+    """The status of the answer that a store's library made an exception of."""
     response = getattr(error, "response", None)
     metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
-    status = getattr(error, "status", None) or metadata.get("HTTPStatusCode")
-    return status if isinstance(status, int) else None
+    # In this order botocore's, aiohttp's, Google's and Azure's.
+    found = [
+        metadata.get("HTTPStatusCode"),
+        *(getattr(error, name, None) for name in ("status", "code", "status_code")),
+    ]
+    return next((status for status in found if isinstance(status, int)), None)
 
 
 def why(error: BaseException) -> Failed:

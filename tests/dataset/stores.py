@@ -4,6 +4,11 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 
+import pytest
+
+# There is none for Python 3.9 beside all else (requirements-dev.txt).
+pytest.importorskip("moto")
+
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
