@@ -1,0 +1,140 @@
+"""Each image's nearest neighbours in every subset, by the cosine of their features.
+
+By products of blocks of vectors: of all similarities no more are there at a time than two blocks of rows have.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.common.progress import progress
+
+Features = NDArray[Any]  # (n, dim), of any float dtype
+Vectors = NDArray[np.float32]  # (n, dims), each of length 1
+
+# Rows of a block: enough that a product keeps the cores busy, and little beside the features of many images.
+BLOCK = 4096
+# Up to this many images the features are compared whole, beyond it on their first principal components.
+EXACT, REDUCED = 100_000, 64
+# Rows that the components, which need not be exact, are found from.
+SAMPLE = 10_000
+# Columns of which only the largest is looked at first.
+BUNDLE = 16
+
+
+class Space(NamedTuple):
+    """How features become vectors: their ``mean`` (dim,) is taken off, then they go through ``axes`` (dim, dims)."""
+
+    mean: NDArray[np.float32]
+    axes: Optional[NDArray[np.float32]]
+
+
+class Neighbours(NamedTuple):
+    """The nearest first within a subset: rows[i, s] are those of row i in subset s, similarities their cosines.
+
+    rows: int32 (n, subsets, k), -1 where a subset has fewer; similarities: float32, of the same shape, -inf there.
+    Rows are numbered through all subsets, one after the other. No row is a neighbour of its own.
+    """
+
+    rows: NDArray[np.int32]
+    similarities: NDArray[np.float32]
+
+
+def space(subsets: Sequence[Features]) -> Space:
+    """The space in which the features of all ``subsets`` are compared."""
+    count = sum(map(len, subsets))
+    total = sum((block.sum(axis=0, dtype=np.float64) for subset in subsets for block in _blocks(subset)), np.zeros(1))
+    mean = (total / count).astype(np.float32)
+    return Space(mean, None if count <= EXACT else _axes(subsets, mean, count))
+
+
+def _axes(subsets: Sequence[Features], mean: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    from sklearn.decomposition import PCA
+
+    step = -(-count // SAMPLE)
+    sample = np.concatenate([subset[::step].astype(np.float32) for subset in subsets]) - mean
+    found = PCA(REDUCED, svd_solver="randomized", random_state=0).fit(sample)
+    return np.ascontiguousarray(found.components_.T, np.float32)
+
+
+def vectors(features: Features, within: Space) -> Vectors:
+    """``features`` (n, dim) in that space, each of length 1, or 0 where it is the mean."""
+    found = features.astype(np.float32)
+    found -= within.mean
+    if within.axes is not None:
+        found = found @ within.axes
+    lengths = np.sqrt(np.einsum("ij,ij->i", found, found))[:, None]
+    found /= np.where(lengths > 0, lengths, 1)
+    return found
+
+
+def _blocks(features: Features) -> Iterator[Features]:
+    return (features[start : start + BLOCK] for start in range(0, len(features), BLOCK))
+
+
+def nearest(subsets: Sequence[Features], within: Space, k: int) -> Neighbours:
+    """The ``k`` nearest neighbours of every row in each of ``subsets``."""
+    count = sum(map(len, subsets))
+    found = Neighbours(
+        np.full((count, len(subsets), k), -1, np.int32), np.full((count, len(subsets), k), -np.inf, np.float32)
+    )
+    products = np.empty((BLOCK, BLOCK), np.float32)
+    with progress(total=count, desc="comparing features", leave=False) as bar:
+        for start, block in _numbered(subsets, 0):
+            queries, own = vectors(block, within), slice(start, start + len(block))
+            first = 0
+            for number, subset in enumerate(subsets):
+                best = found.rows[own, number], found.similarities[own, number]
+                for key, keys in _numbered([subset], first):
+                    similar = _products(queries, vectors(keys, within), products)
+                    if key == start:
+                        np.fill_diagonal(similar, -np.inf)
+                    _merge(best, key, similar)
+                first += len(subset)
+            bar.update(len(block))
+    return found
+
+
+def _numbered(subsets: Sequence[Features], first: int) -> Iterator[tuple[int, Features]]:
+    """The blocks of ``subsets``, none of two of them, each with the number of its first row, from ``first``."""
+    for subset in subsets:
+        for block in _blocks(subset):
+            yield first, block
+            first += len(block)
+
+
+def _products(queries: Vectors, keys: Vectors, room: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The cosines (queries, keys), in ``room``; with columns of -inf to a multiple of ``BUNDLE``."""
+    columns = -(-len(keys) // BUNDLE) * BUNDLE
+    products = room[: len(queries), :columns]
+    np.matmul(queries, keys.T, out=products[:, : len(keys)])
+    products[:, len(keys) :] = -np.inf
+    return products
+
+
+def _merge(best: tuple[NDArray[np.int32], NDArray[np.float32]], first: int, similar: NDArray[np.float32]) -> None:
+    """Puts into ``best``, rows and similarities (queries, k), what is nearer in ``similar``: of rows from ``first``."""
+    rows, similarities = best
+    k = rows.shape[1]
+    # The k largest of a row are in those k bundles whose largest are the largest: no need to look at the others.
+    bundles = similar.reshape(len(similar), BUNDLE, -1)
+    width = bundles.shape[2]
+    chosen = _largest(bundles.max(axis=1), k)
+    columns = (chosen[:, :, None] + np.arange(0, BUNDLE * width, width)).reshape(len(similar), -1)
+    values = np.concatenate([similarities, np.take_along_axis(similar, columns, axis=1)], axis=1)
+    numbers = np.concatenate([rows, (columns + first).astype(np.int32)], axis=1)
+    order = _largest(values, k)
+    order = np.take_along_axis(order, np.argsort(-np.take_along_axis(values, order, 1), axis=1, kind="stable"), 1)
+    similarities[:] = np.take_along_axis(values, order, axis=1)
+    rows[:] = np.where(similarities > -np.inf, np.take_along_axis(numbers, order, axis=1), -1)
+
+
+def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The columns of the ``k`` largest of each row, or of all where there are no more, in no order."""
+    count = values.shape[1]
+    if count <= k:
+        return np.broadcast_to(np.arange(count), values.shape)
+    return np.argpartition(values, count - k, axis=1)[:, count - k :]
