@@ -30,6 +30,7 @@ FLOORS = (
     ("inference",),
     ("features",),
     ("classifier",),
+    ("findings",),
     ("report", "exports"),
 )
 

@@ -114,6 +114,10 @@ class Featurize(Section):
     dtype: Literal["float16", "float32"]
 
 
+class Audit(Section):
+    enabled: StrictBool
+
+
 class Train(Section):
     optimizer: Literal["adam", "sgd", "nag", "rmsprop", "adagrad"]
     lr: Annotated[Number, Field(gt=0)]
@@ -155,6 +159,7 @@ class Params(Section):
     backbone: BackboneChoice
     split: Split
     featurize: Featurize
+    audit: Audit
     train: Train
     runtime: Runtime
 

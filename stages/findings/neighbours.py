@@ -37,10 +37,12 @@ class Neighbours(NamedTuple):
 
     rows: int32 (n, subsets, k), -1 where a subset has fewer; similarities: float32, of the same shape, -inf there.
     Rows are numbered through all subsets, one after the other. No row is a neighbour of its own.
+    lengths: float32 (n,), of each row in its space, before it was made a vector of length 1.
     """
 
     rows: NDArray[np.int32]
     similarities: NDArray[np.float32]
+    lengths: NDArray[np.float32]
 
 
 def space(subsets: Sequence[Features]) -> Space:
@@ -60,15 +62,15 @@ def _axes(subsets: Sequence[Features], mean: NDArray[np.float32], count: int) ->
     return np.ascontiguousarray(found.components_.T, np.float32)
 
 
-def vectors(features: Features, within: Space) -> Vectors:
-    """``features`` (n, dim) in that space, each of length 1, or 0 where it is the mean."""
+def vectors(features: Features, within: Space) -> tuple[Vectors, NDArray[np.float32]]:
+    """``features`` (n, dim) in that space, each of length 1, or 0 where it is the mean; and the lengths they had."""
     found = features.astype(np.float32)
     found -= within.mean
     if within.axes is not None:
         found = found @ within.axes
-    lengths = np.sqrt(np.einsum("ij,ij->i", found, found))[:, None]
-    found /= np.where(lengths > 0, lengths, 1)
-    return found
+    lengths = np.sqrt(np.einsum("ij,ij->i", found, found))
+    found /= np.where(lengths > 0, lengths, 1)[:, None]
+    return found, lengths
 
 
 def _blocks(features: Features) -> Iterator[Features]:
@@ -79,17 +81,20 @@ def nearest(subsets: Sequence[Features], within: Space, k: int) -> Neighbours:
     """The ``k`` nearest neighbours of every row in each of ``subsets``."""
     count = sum(map(len, subsets))
     found = Neighbours(
-        np.full((count, len(subsets), k), -1, np.int32), np.full((count, len(subsets), k), -np.inf, np.float32)
+        np.full((count, len(subsets), k), -1, np.int32),
+        np.full((count, len(subsets), k), -np.inf, np.float32),
+        np.zeros(count, np.float32),
     )
     products = np.empty((BLOCK, BLOCK), np.float32)
     with progress(total=count, desc="comparing features", leave=False) as bar:
         for start, block in _numbered(subsets, 0):
-            queries, own = vectors(block, within), slice(start, start + len(block))
+            own = slice(start, start + len(block))
+            queries, found.lengths[own] = vectors(block, within)
             first = 0
             for number, subset in enumerate(subsets):
                 best = found.rows[own, number], found.similarities[own, number]
                 for key, keys in _numbered([subset], first):
-                    similar = _products(queries, vectors(keys, within), products)
+                    similar = _products(queries, vectors(keys, within)[0], products)
                     if key == start:
                         np.fill_diagonal(similar, -np.inf)
                     _merge(best, key, similar)

@@ -1,0 +1,60 @@
+"""audit: what in the data looks wrong, from the features: labels, leaks, conflicts, duplicates and outliers.
+
+``python -m stages.audit --write-groups FILE`` writes which images belong together, for ``dataset.groups``.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from stages.common import params
+from stages.common.errors import run
+from stages.findings import finding, folds, grouping, kinds, mislabelled, neighbours, outliers, twins
+from stages.findings.finding import AuditMetrics, Finding
+from stages.findings.gathered import Images, gather
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """The stage, or with ``--write-groups`` the command."""
+    parser = argparse.ArgumentParser(prog="python -m stages.audit", description="Tells what in the data looks wrong.")
+    parser.add_argument(
+        "--write-groups", metavar="FILE", type=Path, help="write which images belong together, for dataset.groups"
+    )
+    chosen, given = parser.parse_args(arguments), params.load()
+    if chosen.write_groups is not None:
+        grouping.write(chosen.write_groups)
+    elif given.audit.enabled:
+        audit(given)
+    else:
+        finding.write_none()
+
+
+def audit(given: params.Params) -> None:
+    """Looks at all images and writes what is found."""
+    images = gather(given.dataset)
+    near = neighbours.nearest(images.features, neighbours.space(images.features), outliers.NEIGHBOURS)
+    alike = twins.find(images, near, given.runtime)
+    found = [*kinds.leaks(images, alike), *kinds.conflicts(images, alike), *kinds.duplicates(images, alike)]
+    found += kinds.outliers(images, outliers.outliers(near))
+    found += _labels(images, alike)
+    finding.write(found, images.classes)
+    metrics = AuditMetrics.of(found, len(images.paths), alike.unconfirmed)
+    metrics.save(finding.COUNTS)
+    print(f"{metrics.images} images: " + ", ".join(f"{getattr(metrics, kind)} {kind}" for kind in finding.KINDS))
+    if alike.unconfirmed:
+        print(
+            f"{alike.unconfirmed} more pairs have like features, but their images are not at hand to be compared: "
+            "where they are, run `dvc repro -f audit`"
+        )
+
+
+def _labels(images: Images, alike: twins.Twins) -> "list[Finding]":
+    fold = folds.deal(images.labels, grouping.together(images.groups, alike.sets))
+    probabilities = folds.out_of_fold(images.features, images.labels, fold, len(images.classes))
+    doubts = mislabelled.doubts(probabilities, images.labels)
+    return list(kinds.labels(images, doubts, mislabelled.typical(probabilities, images.labels)))
+
+
+if __name__ == "__main__":
+    run(main)
