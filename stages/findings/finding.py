@@ -1,9 +1,8 @@
-"""What the audit found: ``metrics/audit.csv``, a row for each finding, and ``metrics/audit.json``, how many there are."""
+"""What the audit found: ``metrics/audit.csv``, row by row, and ``metrics/audit.json``, how many there are."""
 
 import csv
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple, Optional
 
 from stages.common.documents import Document
@@ -83,8 +82,11 @@ def read() -> list[Finding]:
     try:
         with open(TABLE, newline="", encoding="utf-8") as file:
             heading, *rows = csv.reader(file)
-        if tuple(heading) == COLUMNS and all(row[0] in KINDS and len(row) == len(COLUMNS) for row in rows):
-            return [Finding(*row[:4], float(row[4]), row[5]) for row in rows]
+        if tuple(heading) == COLUMNS and all(row[0] in KINDS for row in rows):
+            return [
+                Finding(kind, path, name, suggested, float(score), other)
+                for kind, path, name, suggested, score, other in rows
+            ]
     except FileNotFoundError:
         raise InputError(f"{TABLE} is missing: {remedy}") from None
     except (ValueError, IndexError, csv.Error):

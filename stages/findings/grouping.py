@@ -1,4 +1,4 @@
-"""Which images belong together, because they are the same picture: as numbers, and as a table for ``dataset.groups``."""
+"""Which images belong together because they are the same picture: as numbers, and as a table for ``dataset.groups``."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,13 +1,16 @@
 """From what was found to the rows that the table has of it, one function for each kind of finding."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from stages.findings.finding import Finding
 from stages.findings.gathered import Images
 from stages.findings.mislabelled import Doubt
 from stages.findings.outliers import Outlier
 from stages.findings.twins import Twins
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 def labels(images: Images, doubts: Iterable[Doubt], typical: Mapping[int, int]) -> Iterator[Finding]:
@@ -24,25 +27,32 @@ def labels(images: Images, doubts: Iterable[Doubt], typical: Mapping[int, int]) 
 
 
 def leaks(images: Images, twins: Twins) -> Iterator[Finding]:
-    """Images of which an earlier subset has nearly the same picture: the twin in the earliest, of several the likest."""
+    """Images of which an earlier subset has nearly the same picture. The twin is in the earliest, and the likest."""
     subsets = images.subsets
-    yield from _of_pairs("leak", images, twins, lambda row, other: bool(subsets[other] < subsets[row]))
+    return _of_pairs("leak", images, twins, lambda row, other: bool(subsets[other] < subsets[row]))
 
 
 def conflicts(images: Images, twins: Twins) -> Iterator[Finding]:
     """Images of which an earlier row has nearly the same picture, or the same bytes, under another class."""
-    labels = images.labels
-    yield from _of_pairs(
-        "conflict", images, twins, lambda row, other: bool(other < row and labels[other] != labels[row])
-    )
+    own = images.labels
+    return _of_pairs("conflict", images, twins, lambda row, other: bool(other < row and own[other] != own[row]))
 
 
 def _of_pairs(kind: str, images: Images, twins: Twins, wanted: Callable[[int, int], bool]) -> Iterator[Finding]:
     copies = _by(twins.same.tolist())
-    for row in sorted({member for first in {*twins.near, *_several(copies)} for member in copies[first]}):
-        others = [(other, 1.0) for other in copies[int(twins.same[row])]]
-        others += [(other, alike) for first, alike in twins.of(row).items() for other in copies[first]]
-        found = [(int(images.subsets[other]), -alike, other) for other, alike in others if wanted(row, other)]
+    # Of many copies of one image, one in each subset and class tells as much as all.
+    shown = {
+        first: list({(images.subsets[row], images.labels[row]): row for row in reversed(rows)}.values())
+        for first, rows in copies.items()
+    }
+    for row in sorted(row for first in {*twins.near, *_several(copies)} for row in copies[first]):
+        others = {int(twins.same[row]): 1.0, **twins.of(row)}
+        found = [
+            (int(images.subsets[other]), -alike, other)
+            for first, alike in others.items()
+            for other in shown[first]
+            if wanted(row, other)
+        ]
         if found:
             _, alike, other = min(found)
             yield _twin(kind, images, row, other, -alike)
@@ -73,14 +83,14 @@ def _twin(kind: str, images: Images, row: int, other: int, alike: float) -> Find
     )
 
 
-def _by(keys: "Iterable[object]") -> "dict[object, list[int]]":
+def _by(keys: Iterable[Key]) -> dict[Key, list[int]]:
     """The rows of each key."""
-    rows: dict[object, list[int]] = defaultdict(list)
+    rows: dict[Key, list[int]] = defaultdict(list)
     for row, key in enumerate(keys):
         rows[key].append(row)
     return rows
 
 
-def _several(rows: "dict[object, list[int]]") -> "dict[object, list[int]]":
+def _several(rows: Mapping[Key, list[int]]) -> dict[Key, list[int]]:
     """Those of more than one row."""
     return {key: its for key, its in rows.items() if len(its) > 1}

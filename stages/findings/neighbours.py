@@ -4,7 +4,6 @@ By products of blocks of vectors: of all similarities no more are there at a tim
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from typing import Any, NamedTuple, Optional
 
 import numpy as np

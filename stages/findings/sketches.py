@@ -83,7 +83,7 @@ def _planes(sketches: NDArray[np.uint8]) -> Array:
 
 
 def _likeness(ones: Array, others: Array) -> Likeness:
-    """Of planes (n, 3, SIDE, SIDE). The whole of one is compared with every box of the other, and the other way round."""
+    """Of planes (n, 3, SIDE, SIDE): the whole of one with every box of the other, and the other way round."""
     fits, pairs = [], []
     for cut, whole in ((ones, others), (others, ones)):
         fit, rows, columns = _best_box(cut.mean(axis=1), whole.mean(axis=1))
@@ -92,7 +92,7 @@ def _likeness(ones: Array, others: Array) -> Likeness:
     which = np.argmax(fits, axis=0)
     first, second = (np.where(which[:, None, None, None], *planes) for planes in ((b, a) for a, b in zip(*pairs)))
     details = [planes - MEAN @ planes @ MEAN.T for planes in (first, second)]
-    return Likeness(_similar(first, second), _similar(*details, mean=False))
+    return Likeness(_similar(first, second), _alike(*details))
 
 
 def _best_box(cut: Array, whole: Array) -> tuple[Array, Array, Array]:
@@ -115,16 +115,22 @@ def _best_box(cut: Array, whole: Array) -> tuple[Array, Array, Array]:
     return fit.max(axis=1), PARTS[best // BOXES], PARTS[best % BOXES]
 
 
-def _similar(ones: Array, others: Array, mean: bool = True) -> Array:
-    """The structural similarity of each pair (n, …) as one window (Wang et al. 2004).
+def _similar(ones: Array, others: Array) -> Array:
+    """The structural similarity of each pair (n, …) as one window: how light, and how it varies (Wang et al. 2004)."""
+    one, other, first, second, both = _moments(ones, others)
+    light = (2 * one * other + STEADY_MEAN) / (one**2 + other**2 + STEADY_MEAN)
+    return np.asarray(light * (2 * both + STEADY_SPREAD) / (first + second + STEADY_SPREAD))
 
-    mean: whether how light they are counts too; else only how they vary, whatever the contrast.
-    """
+
+def _alike(ones: Array, others: Array) -> Array:
+    """The correlation of each pair (n, …)."""
+    _, _, first, second, both = _moments(ones, others)
+    return np.asarray((both + STEADY_DETAIL) / (np.sqrt(first * second) + STEADY_DETAIL))
+
+
+def _moments(ones: Array, others: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """Of each pair (n, …): both means, both variances, the covariance."""
     ones, others = ones.reshape(len(ones), -1), others.reshape(len(others), -1)
     one, other = ones.mean(axis=1), others.mean(axis=1)
     ones, others = ones - one[:, None], others - other[:, None]
-    first, second, both = (ones**2).mean(axis=1), (others**2).mean(axis=1), (ones * others).mean(axis=1)
-    if not mean:
-        return np.asarray((both + STEADY_DETAIL) / (np.sqrt(first * second) + STEADY_DETAIL))
-    light = (2 * one * other + STEADY_MEAN) / (one**2 + other**2 + STEADY_MEAN)
-    return np.asarray(light * (2 * both + STEADY_SPREAD) / (first + second + STEADY_SPREAD))
+    return one, other, (ones**2).mean(axis=1), (others**2).mean(axis=1), (ones * others).mean(axis=1)
