@@ -58,15 +58,15 @@ def lines(sets: dict[str, list[Item]]) -> Iterator[str]:
             named = sum(each.suggested == right[each.path] for each in planted)
             yield (
                 f"| {name} | {len(right)} labels changed | of the first {len(first)} `label` "
-                f"{sum(path in right for path in first) / len(first):.0%} are these; {len(planted) / len(right):.0%} of "
-                f"these are found, {named / len(planted):.0%} with their right class |"
+                f"{sum(path in right for path in first) / len(first):.0%} are these; of these "
+                f"{len(planted) / len(right):.0%} are found, {named / len(planted):.0%} with their right class |"
             )
         if name != "digits":
             changed, originals = copied(items, COPIES)
             leaks = [each for each in audited(changed) if each.kind == "leak"]
             right = {each.path: each.other for each in leaks if originals.get(each.path) == each.other}
             false = [each for each in leaks if each.path not in originals]
-            missed = sorted({path for path in originals} - set(right))
+            missed = sorted(set(originals) - set(right))
             yield (
                 f"| {name} | {len(originals)} near-copies in test of images in train | {len(right)} of them as `leak`"
                 f"{' (not ' + ', '.join(missed) + ')' if missed else ''}, and {len(false)} other `leak` |"

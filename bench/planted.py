@@ -128,7 +128,7 @@ def save(folder: Path, items: Sequence[Item]) -> Path:
     for item in items:
         path = folder / item.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        item.image.save(path, **({"quality": 90} if path.suffix == ".jpg" else {}))
+        item.image.save(path, quality=90)
     given = any(item.split for item in items)
     with open(table, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
