@@ -76,6 +76,7 @@ def _metrics(computed: Computed, seconds: float) -> FeaturizeMetrics:
         reused=count - computed.forward_passes,
         workers=len(computed.workers),
         nodes=len({worker.node for worker in computed.workers}),
+        shipped=computed.shipped,
         seconds_read=round(spent.read, 2),
         seconds_cache=round(spent.cache, 2),
         seconds_decode=round(spent.decode, 2),

@@ -64,11 +64,24 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def holds_secret(url: str) -> bool:
+    """Whether there is a user name, a password or a signature in ``url``."""
+    return re.search(r"://[^/]*@|[?&](x-amz-|x-goog-|sig=|signature=|token=)", url, re.IGNORECASE) is not None
+
+
 class Dataset(Section):
     name: Text
     path: Text
     clutter: StrictBool
+    groups: Optional[Text]
     on_bad_image: Literal["fail", "skip"]
+
+    @field_validator("path")
+    @classmethod
+    def _no_secret(cls, path: str) -> str:
+        if holds_secret(path):
+            raise ValueError("must have no password or signature in it: credentials come from the environment")
+        return path
 
 
 class BackboneChoice(Section):

@@ -62,9 +62,10 @@ class _Process(Generic[Chunk, Result]):
         if self.connection is None:
             self.connection = self._start()
         self.tasks.append(task)
+        packed = self.work.packed(self.worker, task.chunk)
         # One that has died meanwhile is noticed where its results are awaited.
         with contextlib.suppress(OSError):
-            self.connection.send(task.chunk)
+            self.connection.send(packed)
 
     def _start(self) -> "Connection[Any, Any]":
         context = multiprocessing.get_context("spawn")

@@ -53,7 +53,7 @@ class FeaturizeMetrics(Document):
     """metrics/featurize.json.
 
     images: how many there are. forward_passes: how many went through the network; reused: how many did not need to.
-    workers, nodes: how many of them, and of machines, were at work.
+    workers, nodes: how many of them, and of machines, were at work. shipped: images that the driver read for them.
     seconds_decode and seconds_forward add up the workers' own time; seconds is how long all of it took.
     """
 
@@ -62,6 +62,7 @@ class FeaturizeMetrics(Document):
     reused: int
     workers: int
     nodes: int
+    shipped: int
     seconds_read: float
     seconds_cache: float
     seconds_decode: float

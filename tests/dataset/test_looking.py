@@ -13,8 +13,7 @@ import pytest
 
 from bench.pictures import encoded, photo
 from stages.common.errors import InputError
-from stages.dataset import decode, looking
-from stages.dataset import index as index_module
+from stages.dataset import decode, looking, stamps
 from stages.dataset.index import Index
 from stages.dataset.looking import Place, Seen, look
 
@@ -36,7 +35,7 @@ def index(tmp_path):
 @pytest.fixture
 def settled(monkeypatch):
     """Files need not be seconds old to be kept: this file system's clock ticks some hundred times a second."""
-    monkeypatch.setattr(index_module, "TICK", 0)
+    monkeypatch.setattr(stamps, "TICK", 0)
     return lambda: time.sleep(0.03)
 
 

@@ -11,8 +11,9 @@ import pytest
 from bench.pictures import photo
 from stages import cache
 from stages.common.errors import InputError
-from stages.dataset import index, looking
+from stages.dataset import index, looking, stamps
 from stages.dataset.places import Place
+from stages.dataset.stamps import Stamp
 from stages.features.database import Database
 from stages.features.store import FeatureCache
 from tests.damage import KINDS, SOAK, damaged
@@ -80,7 +81,7 @@ def test_a_size_that_is_none_is_refused(folder, capsys, size):
 @pytest.fixture
 def looked_at(folder, tmp_path, monkeypatch):
     """Three image files that the index beside the cache knows."""
-    monkeypatch.setattr(index, "TICK", 0)
+    monkeypatch.setattr(stamps, "TICK", 0)
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for number, path in enumerate(paths):
         photo(number, (8, 8)).save(path)
@@ -153,7 +154,7 @@ def test_a_cache_that_is_off_is_said_to_be(monkeypatch):
 
 
 KEYS = [b"/photos/%03d.jpg" % number for number in range(200)]
-STAMP = index.Stamp(100, 1, 1, 1)
+STAMP = Stamp(100, 1, 1, 1)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from stages.common.errors import InputError
 from stages.common.layout import MANIFEST, SUBSETS
 from stages.dataset import classes, lists, manifest
 from stages.dataset.decode import decode
+from stages.dataset.index import Index
 from stages.dataset.sources import caltech256
 from stages.features import records
 from tests.backbones.files.samples import every_kind
@@ -183,7 +184,9 @@ def test_a_damaged_image_is_shown_or_refused(name):
 
 @pytest.mark.soak
 def test_a_damaged_archive_is_listed_or_refused(tmp_path, monkeypatch):
-    chosen = params.Dataset(name="caltech256", path=str(tmp_path / "a.tar"), clutter=True, on_bad_image="fail")
+    chosen = params.Dataset(
+        name="caltech256", path=str(tmp_path / "a.tar"), clutter=True, groups=None, on_bad_image="fail"
+    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     refused = 0
     # Most of an archive is images, which are another matter: the headers are damaged here.
@@ -192,7 +195,7 @@ def test_a_damaged_archive_is_listed_or_refused(tmp_path, monkeypatch):
         for archive in (data + rest, rest[:1024] + data + rest[1536:]):
             (tmp_path / "a.tar").write_bytes(archive)
             monkeypatch.setenv("HEADSTART_CALTECH256_MD5", hashlib.md5(archive).hexdigest())
-            refused += read_or_refused(partial(caltech256.find, chosen), str(tmp_path / "a.tar"))
+            refused += read_or_refused(partial(caltech256.find, chosen, Index(None)), str(tmp_path / "a.tar"))
     assert refused > 10 * SOAK
 
 

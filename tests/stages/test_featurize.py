@@ -26,7 +26,7 @@ from stages.features.records import FeaturesInfo, FeaturizeMetrics
 from stages.inference import pixels
 from tests.conftest import BACKBONE
 
-COUNTS = ["images", "forward_passes", "reused", "workers", "nodes"]
+COUNTS = ["images", "forward_passes", "reused", "workers", "nodes", "shipped"]
 SECONDS = ["seconds_read", "seconds_cache", "seconds_decode", "seconds_forward", "seconds", "images_per_second"]
 
 
@@ -42,7 +42,7 @@ def test_what_it_writes_down(trained, monkeypatch):
 
     found = json.loads((trained / "metrics/featurize.json").read_text())
     assert list(found) == COUNTS + SECONDS
-    assert found | {"images": 24, "forward_passes": 24, "reused": 0, "workers": 1, "nodes": 1} == found
+    assert found | {"images": 24, "forward_passes": 24, "reused": 0, "workers": 1, "nodes": 1, "shipped": 0} == found
     assert all(round(found[name], 2) == found[name] for name in SECONDS)
     assert found["seconds_decode"] > 0 and found["seconds_forward"] > 0
     assert FeaturizeMetrics.load(trained / "metrics/featurize.json").images == 24

@@ -1,23 +1,28 @@
 """What a source of images is: a module of functions that knows one kind of data set, where it lies."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Optional
 
 from stages.common.params import Dataset
+from stages.dataset.index import Index
 from stages.dataset.places import Place
+from stages.dataset.stamps import Stamp
 
 
 class Listed(NamedTuple):
     """An image that the data set lists.
 
     path: relative to the data set's root, as in the manifest. complaint: what is known to be wrong with it.
+    group, split: as in the manifest, "" where it has none; None in every image of the data set or in no one.
     """
 
     path: str
     class_name: str
     place: Place
     complaint: Optional[str] = None
+    group: Optional[str] = None
+    split: Optional[str] = None
 
 
 def listable(name: str) -> bool:
@@ -29,19 +34,23 @@ def listable(name: str) -> bool:
 
 
 class Listing(NamedTuple):
-    """What a data set lists, nothing of it read yet. classes: their names, in the order of their labels."""
+    """What a data set lists, nothing of it read yet. classes: their names, in the order of their labels.
+
+    versions: the stamps of objects in a store, by URL; local files are looked at.
+    """
 
     classes: list[str]
     images: list[Listed]
+    versions: Mapping[str, Stamp] = MappingProxyType({})
 
 
 class Source(NamedTuple):
-    """root(chosen): the folder to which paths are relative; it need not be there.
+    """root(chosen): the folder, or its URL, to which paths are relative; it need not be there.
 
-    reachable(chosen): whether the images are to be had here. find(chosen): lists them, and fetches what it must.
-    Raises InputError where they are not as they should be.
+    missing(chosen): what of it is not to be had here, or None. find(chosen, index): lists the images, and fetches
+    what it must. Raises InputError where they are not as they should be.
     """
 
-    root: Callable[[Dataset], Path]
-    reachable: Callable[[Dataset], bool]
-    find: Callable[[Dataset], Listing]
+    root: Callable[[Dataset], str]
+    missing: Callable[[Dataset], Optional[str]]
+    find: Callable[[Dataset, Index], Listing]
