@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and arrays too large for memory."""
+"""Files that appear whole or not at all, tables in them, and arrays too large for memory."""
 
 import contextlib
 import csv
@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any, Union
 
 import numpy as np
+
+# What a text begins with that spreadsheets run as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @contextlib.contextmanager
@@ -69,9 +72,17 @@ def write_text(path: Union[str, Path], text: str) -> None:
 
 
 def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a table with a ``heading`` to ``path`` at once or not at all."""
+    """Writes a table with a ``heading`` to ``path`` at once or not at all; see :func:`cell`."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([heading, *rows])
+        csv.writer(file).writerows([heading, *(map(cell, row) for row in rows)])
+
+
+def cell(value: object) -> object:
+    """``value`` as it may stand in a CSV: before a text that a spreadsheet would run as a formula comes a "'".
+
+    That is one which begins with =, +, -, @ or a control character (OWASP, CSV Injection).
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 @contextlib.contextmanager

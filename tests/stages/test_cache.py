@@ -103,7 +103,7 @@ def test_it_shows_prunes_and_clears_the_index_too(folder, looked_at, capsys):
 def test_it_drops_everything(folder, capsys):
     (folder / "calibrations").mkdir()
     (folder / "calibrations" / "00ff.json").touch()
-    assert printed(capsys, "clear") == "dropped 400 features\n"
+    assert printed(capsys, "clear") == "dropped 0.002 GB\n"
     assert [path.name for path in folder.rglob("*")] == ["calibrations"]
     assert held(folder) == 0
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_read_is_one_sentence_and_can_be_dropped(folder, capsys, 
     with pytest.raises(InputError, match="cannot be read .*`python -m stages.cache clear` removes it") as error:
         cache.main(action)
     assert "\n" not in str(error.value)
-    assert printed(capsys, "clear") in ("dropped what could not be read\n", "dropped 0 features\n")
+    assert printed(capsys, "clear") == "dropped 0.000 GB\n"
     assert not path.exists()
 
 
