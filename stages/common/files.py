@@ -2,17 +2,19 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
 import filecmp
 import hashlib
 import math
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, BinaryIO, Union
 
 import numpy as np
 
@@ -98,10 +100,18 @@ def one_at_a_time(path: Path) -> Iterator[None]:
         yield
 
 
+def regular(path: Path) -> BinaryIO:
+    """The file at ``path``, open for reading. Raises OSError, also for a pipe or a device: that may wait for ever."""
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(path, "rb")
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of the file at ``path``, in hexadecimal."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with regular(path) as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
