@@ -10,7 +10,7 @@ from typing import Optional
 from stages.common import params
 from stages.common.caches import CACHE_VARIABLE, cache_folder
 from stages.common.errors import InputError, run
-from stages.common.sqlite import ERRORS, is_damage, remove, size_on_disk
+from stages.common.sqlite import ERRORS, is_busy, is_damage, remove, size_on_disk
 from stages.dataset import index
 from stages.features import calibrations
 from stages.features.database import FILE, Database
@@ -47,11 +47,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
             with contextlib.closing(Database(folder, runtime.cache_gb)) as database:
                 lines = list(_ACTIONS[chosen.action or "show"](database, folder, chosen))
         except ERRORS as error:
-            remedy = "; `python -m stages.cache clear` removes it" if is_damage(error) else ""
-            raise InputError(f"the feature cache {folder / FILE} cannot be read ({error}){remedy}") from None
+            raise InputError(f"the feature cache {folder / FILE} cannot be read ({error}){_remedy(error)}") from None
     # Printed here, as what goes wrong in printing is no fault of the cache.
     for line in lines:
         print(line)
+
+
+def _remedy(error: Exception) -> str:
+    if is_damage(error):
+        return "; `python -m stages.cache clear` removes it"
+    return "; run it again" if is_busy(error) else "; look whether there is room, and the right to write"
 
 
 def _gigabytes(text: str) -> float:

@@ -45,7 +45,10 @@ def replacing(path: Union[str, Path], folder: bool = False, unless_same: bool = 
         if folder:
             _remove(path)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        # What fails in writing, as on a full disk, does not say where.
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         _remove(temporary)
         raise
 
@@ -63,7 +66,11 @@ def mapped_array(dtype: np.dtype[Any], shape: tuple[int, ...], folder: Path) -> 
     Raises OSError where the disk is too small: now, not as a fault in mapped memory later.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * dtype.itemsize))
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * dtype.itemsize))
+        except OSError as error:
+            error.filename = str(folder)
+            raise
         return np.memmap(file, dtype, "r+", shape=shape)
 
 
