@@ -116,7 +116,8 @@ def _key(place: Place, folders: dict[str, str]) -> bytes:
 
 def _decoder(complaint: Optional[str]) -> str:
     """Who says so. What is an image stays one; another release of Pillow may read what this one does not."""
-    return str(decode.VERSION) if complaint is None else f"{decode.VERSION}, Pillow {PIL.__version__}"
+    here = f"{decode.VERSION}.{decode.STRICTNESS}"
+    return here if complaint is None else f"{here}, Pillow {PIL.__version__}"
 
 
 def _readings(places: Sequence[Place], versions: Mapping[str, Stamp]) -> Iterator[Reading]:

@@ -104,7 +104,7 @@ def test_it_shows_prunes_and_clears_the_index_too(folder, looked_at, capsys):
 def test_it_drops_everything(folder, capsys):
     (folder / "calibrations").mkdir()
     (folder / "calibrations" / "00ff.json").touch()
-    assert printed(capsys, "clear") == "dropped 400 features\n"
+    assert printed(capsys, "clear") == "dropped 0.002 GB\n"
     assert [path.name for path in folder.rglob("*")] == ["calibrations"]
     assert held(folder) == 0
 
@@ -116,15 +116,28 @@ def test_what_cannot_be_read_is_one_sentence_and_can_be_dropped(folder, capsys, 
     with pytest.raises(InputError, match="cannot be read .*`python -m stages.cache clear` removes it") as error:
         cache.main(action)
     assert "\n" not in str(error.value)
-    assert printed(capsys, "clear") in ("dropped what could not be read\n", "dropped 0 features\n")
+    assert printed(capsys, "clear") == "dropped 0.000 GB\n"
     assert not path.exists()
+
+
+def test_a_place_where_nothing_can_be_written_is_no_reason_to_remove_it(folder, monkeypatch):
+    monkeypatch.setenv("HEADSTART_CACHE", "/proc/self/cache")
+    with pytest.raises((InputError, OSError)):
+        cache.main([])
+    (folder / "features.db").rename(folder / "kept")
+    (folder / "features.db").mkdir()
+    monkeypatch.setenv("HEADSTART_CACHE", str(folder))
+    with pytest.raises(
+        InputError, match=r"\(unable to open database file\); look whether there is room, and the right"
+    ):
+        cache.main([])
 
 
 def test_a_busy_cache_is_not_to_be_removed(folder, monkeypatch):
     monkeypatch.setattr("stages.common.sqlite.PATIENCE", 0.1)
     with contextlib.closing(sqlite3.connect(folder / "features.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(InputError, match=r"cannot be read \(database is locked\)$"):
+        with pytest.raises(InputError, match=r"cannot be read \(database is locked\); run it again$"):
             cache.main(["prune", "0"])
     assert held(folder) == COUNT
 

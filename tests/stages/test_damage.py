@@ -5,18 +5,22 @@ what users bring.
 """
 
 import hashlib
+import random
+import re
+import resource
 import shutil
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
 
 from bench.pictures import encoded, photo
 from bench.project import ROOT, set_params
-from stages import evaluate, featurize, images, split, train
+from stages import evaluate, export, featurize, images, split, train, weights
 from stages.backbones import parameters, zoo
 from stages.backbones.files.read import read as read_weights
 from stages.classifier import trained as classifier
-from stages.common import params
+from stages.common import errors, params
 from stages.common.errors import InputError
 from stages.common.layout import MANIFEST, SUBSETS
 from stages.dataset import classes, lists, manifest
@@ -148,6 +152,47 @@ def test_damage_to_what_the_report_shows_is_shown_or_refused(here, other, name):
     finally:
         path.write_bytes(whole)
     evaluate.main()
+
+
+# --- A full disk -----------------------------------------------------------------------------------------------------
+
+WRITTEN = {
+    images: ["data/manifest.tsv", "data/classes.txt"],
+    weights: ["data/weights/weights.params"],
+    split: ["data/split/train.lst"],
+    featurize: ["data/features/train.rec"],
+    train: ["data/model/head.params", "metrics/curves/plots/metrics/train/loss.tsv"],
+    evaluate: ["metrics/report.html", "metrics/confusion.csv"],
+    export: ["data/export/model.onnx", "data/export/README.md"],
+}
+
+
+@contextmanager
+def files_of_at_most(size):
+    """In the block no file can grow beyond so many bytes: to those who write it is as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("stage", WRITTEN, ids=lambda stage: stage.__name__)
+def test_a_full_disk_is_told_in_one_sentence(here, stage, capsys):
+    chance = random.Random(stage.__name__)
+    main = partial(export.main, []) if stage is export else stage.main
+    if stage is export:
+        main()
+    for name in WRITTEN[stage] * SOAK:
+        size = chance.randrange((here / name).stat().st_size)
+        with pytest.raises((InputError, OSError)) as refused, files_of_at_most(size):
+            main()
+        sentence = errors._sentence(refused.value)
+        assert sentence.startswith("error: ") and re.search(r"make room|is the disk full", sentence)
+        assert not list(here.rglob("*.tmp"))
+    main()
 
 
 # --- What users bring ------------------------------------------------------------------------------------------------

@@ -69,8 +69,15 @@ def stage(workspace, weights_file):
     shutil.rmtree(WEIGHTS)
     scores = Scores(0.5, 0.5, 1.0)
     TrainMetrics.of(2, [0.1] * 3, scores, scores).save(METRICS / "train.json")
-    featurized = {"images": 36, "forward_passes": 36, "reused": 0, "workers": 2, "nodes": 1, "seconds_read": 0.0}
-    featurized.update(seconds_cache=0.0, seconds_decode=0.5, seconds_forward=0.75, seconds=1.0, images_per_second=36.0)
+    featurized = {"images": 36, "forward_passes": 36, "reused": 0, "workers": 2, "nodes": 1, "shipped": 0}
+    featurized.update(
+        seconds_read=0.0,
+        seconds_cache=0.0,
+        seconds_decode=0.5,
+        seconds_forward=0.75,
+        seconds=1.0,
+        images_per_second=36.0,
+    )
     records.FeaturizeMetrics(**featurized).save(METRICS / "featurize.json")
     for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1"):
         name = curve.split("/")[1]

@@ -3,14 +3,18 @@
 u64 0x112, u64 0, u64 count, arrays, u64 count, names (u64 length, bytes). An array, from src/ndarray/ndarray.cc:
 u32 magic, [i32 storage type], u32 ndim, ndim × i64, i32 device type, i32 device id, i32 dtype, values. The first
 versions had no storage type, and the very first no magic either: it begins with ndim, and its sides are u32.
-Read here and not by mx.nd.load, which allocates what a damaged file says.
+Read here and not by mx.nd.load, which allocates what a damaged file says; and written here and not by mx.nd.save, which
+tells of a full disk as if MXNet were broken.
 """
 
 import math
 import re
 import struct
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from stages.backbones.files.binary import Cursor, Refused, Tensors, values, width
@@ -38,6 +42,21 @@ def read(data: bytes) -> Tensors:
         raise ValueError(f"{len(arrays)} arrays, {len(names)} names")
     # `net.export` marks parameters and running statistics.
     return {re.sub("^(arg|aux):", "", name): array for name, array in zip(names, arrays)}
+
+
+def write(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Writes ``tensors`` by name to ``path``, the bytes that ``mx.nd.save`` writes. Raises OSError."""
+    numbers = {name: number for number, name in TYPES.items()}
+    with open(path, "wb") as file:
+        file.write(MAGIC + struct.pack("<QQ", 0, len(tensors)))
+        for array in tensors.values():
+            shape = struct.pack(f"<I{array.ndim}q", array.ndim, *array.shape)
+            # Dense, on the CPU.
+            file.write(struct.pack("<Ii", ARRAY_V2, 0) + shape + struct.pack("<iii", 1, 0, numbers[array.dtype.name]))
+            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+        file.write(struct.pack("<Q", len(tensors)))
+        for name in map(str.encode, tensors):
+            file.write(struct.pack("<Q", len(name)) + name)
 
 
 def _array(cursor: Cursor) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """What a source of images is: a module of functions that knows one kind of data set, where it lies."""
 
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, Optional
@@ -8,6 +9,9 @@ from stages.common.params import Dataset
 from stages.dataset.index import Index
 from stages.dataset.places import Place
 from stages.dataset.stamps import Stamp
+
+# Surrogates stand for bytes of a name that are not UTF-8.
+_UNFIT = re.compile("[\t\n\r\0\ud800-\udfff]")
 
 
 class Listed(NamedTuple):
@@ -27,10 +31,7 @@ class Listed(NamedTuple):
 
 def listable(name: str) -> bool:
     """Whether the manifest and the lists can hold ``name``: UTF-8 without a tab, a line break or a NUL."""
-    try:
-        return not set("\t\n\r\0") & set(name.encode().decode())
-    except UnicodeEncodeError:
-        return False
+    return _UNFIT.search(name) is None
 
 
 class Listing(NamedTuple):
