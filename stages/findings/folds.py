@@ -14,7 +14,7 @@ Array = NDArray[np.float32]
 
 FOLDS = 5
 # Found on the digits and on patches of photos: more epochs find no more of the labels that were changed.
-EPOCHS, BATCH, RATE, DECAY = 10, 128, 0.005, 0.03
+BATCH, RATE, DECAY = 128, 0.005, 0.03
 # Adam's (Kingma and Ba 2014).
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -32,6 +32,11 @@ def deal(labels: Labels, bound: NDArray[np.int64], folds: int = FOLDS) -> NDArra
     return np.asarray(fold[sets])
 
 
+def _epochs(count: int) -> int:
+    """Of how many rows how many epochs: ten, of few rows as many as make a hundred and fifty steps, of many fewer."""
+    return int(np.clip(20_000 // count, 10, 60)) if count <= 20_000 else max(4, 200_000 // count)
+
+
 def out_of_fold(
     subsets: Sequence[Features], labels: Labels, fold: NDArray[np.int64], classes: int, folds: int = FOLDS
 ) -> Probabilities:
@@ -43,9 +48,10 @@ def out_of_fold(
     scale = _scale(subsets)
     weights = np.zeros((folds * classes, len(scale[0]) + 1), np.float32)
     moments = np.zeros_like(weights), np.zeros_like(weights)
-    shuffle, steps, step = np.random.default_rng(0), EPOCHS * -(-len(labels) // BATCH), 0
-    with progress(total=EPOCHS * len(labels), desc="training on folds", leave=False) as bar:
-        for _ in range(EPOCHS):
+    epochs = _epochs(len(labels))
+    shuffle, steps, step = np.random.default_rng(0), epochs * -(-len(labels) // BATCH), 0
+    with progress(total=epochs * len(labels), desc="training on folds", leave=False) as bar:
+        for _ in range(epochs):
             for rows in _pieces(shuffle.permutation(len(labels))):
                 x = _inputs(subsets, rows, scale)
                 slopes = _probabilities(x, weights, folds)

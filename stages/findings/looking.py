@@ -69,7 +69,7 @@ def _cache(runtime: params.Runtime) -> FeatureCache:
 
 
 def _packed(seen: Seen) -> NDArray[np.float32]:
-    flat = np.ascontiguousarray(seen.sketches).reshape(len(seen.sketches), -1).view(np.float32)
+    flat = np.ascontiguousarray(seen.sketches).reshape(-1, SIDE * SIDE * 3).view(np.float32)
     return np.concatenate([flat, seen.sides[:, None]], axis=1)
 
 
