@@ -49,7 +49,8 @@ def lines(sets: dict[str, list[Item]]) -> Iterator[str]:
     yield "|---|---|---|"
     for name, items in sets.items():
         counts = Counter(found.kind for found in audited(items))
-        yield f"| {name}: {len(items):,} images | nothing | {dict(counts) or 'nothing'} |"
+        said = ", ".join(f"{counts[kind]} `{kind}`" for kind in finding.KINDS if counts[kind])
+        yield f"| {name}: {len(items):,} images | nothing | {said or 'nothing'} |"
         if not name.startswith("made-up"):
             changed, right = flipped(items, FLIPPED)
             found = audited(changed)

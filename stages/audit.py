@@ -49,9 +49,13 @@ def audit(given: params.Params) -> None:
         )
 
 
-def _labels(images: Images, alike: twins.Twins) -> "list[Finding]":
+def _labels(images: Images, alike: twins.Twins) -> list[Finding]:
     fold = folds.deal(images.labels, grouping.together(images.groups, alike.sets))
     probabilities = folds.out_of_fold(images.features, images.labels, fold, len(images.classes))
+    known = mislabelled.known(probabilities, images.labels)
+    if known < mislabelled.JUDGES:
+        print(f"labels are not judged: heads know the class of {known:.0%} of the images that they have not seen")
+        return []
     doubts = mislabelled.doubts(probabilities, images.labels)
     return list(kinds.labels(images, doubts, mislabelled.typical(probabilities, images.labels)))
 

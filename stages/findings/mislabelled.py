@@ -8,6 +8,11 @@ from stages.classifier.scores import Labels
 from stages.findings.folds import Probabilities
 
 
+# Of what share of the images the heads must know the class to be asked about the labels: of classes that features do
+# not tell apart, they would doubt nearly all.
+JUDGES = 0.5
+
+
 class Doubt(NamedTuple):
     """The image of a ``row`` looks like one of the class ``suggested``; score: from 0 to 1, how much more so."""
 
@@ -33,6 +38,11 @@ def doubts(probabilities: Probabilities, labels: Labels) -> list[Doubt]:
     rows = np.flatnonzero((counted.max(axis=1) >= 0) & (looks_like != labels) & (best > own))
     scores = (best - own)[rows]
     return [Doubt(int(rows[i]), int(looks_like[rows[i]]), float(scores[i])) for i in np.argsort(-scores, kind="stable")]
+
+
+def known(probabilities: Probabilities, labels: Labels) -> float:
+    """The share of the rows whose class is the likeliest."""
+    return float((probabilities.argmax(axis=1) == labels).mean())
 
 
 def typical(probabilities: Probabilities, labels: Labels) -> dict[int, int]:

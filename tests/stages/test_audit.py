@@ -120,6 +120,12 @@ def test_the_counts_are_those_of_the_table(place, capsys):
         assert scores == sorted(scores, reverse=True) and all(0 <= score <= 1 for score in scores)
 
 
+def test_classes_that_features_do_not_tell_apart_are_not_judged(place, capsys):
+    # These photos have nothing to do with their classes.
+    audit.main([])
+    assert not found("label") and "labels are not judged: heads know the class of" in capsys.readouterr().out
+
+
 def test_a_second_run_writes_the_same_bytes(place):
     before = files()
     audit.main([])
