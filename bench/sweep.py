@@ -54,16 +54,17 @@ SWEEPS = {1: in_the_workspace, 2: by_the_queue}
 
 def measure(project: Project, jobs: int) -> None:
     """Sweeps with ``jobs`` at a time and prints what it took."""
-    first = project.metrics("featurize")
+    first = project.metrics("timing/featurize")
     begun = time.perf_counter()
     SWEEPS[jobs](project)
     seconds = time.perf_counter() - begun
-    training, passes = 0, 0
+    training, passes, epochs = 0, 0, params.load(project.folder / params.FILE).train.epochs
     for commit in experiments(project):
         train, featurize = (
-            json.loads(project.run("git", "show", f"{commit}:metrics/{stage}.json")) for stage in ("train", "featurize")
+            json.loads(project.run("git", "show", f"{commit}:metrics/timing/{stage}.json"))
+            for stage in ("train", "featurize")
         )
-        training += train["seconds_per_epoch"] * train["epochs"]
+        training += train["seconds_per_epoch"] * epochs
         # Where featurize did not run, its metrics are the first run's.
         passes += featurize["forward_passes"] * (featurize != first)
     print(
@@ -94,7 +95,7 @@ def main() -> None:
             )
         begun = time.perf_counter()
         project.run("dvc", "repro")
-        print(f"first run: {project.metrics('featurize')['images']:,} images, {time.perf_counter() - begun:.1f} s")
+        print(f"first run: {project.featurized()[0]:,} images, {time.perf_counter() - begun:.1f} s")
         project.run("git", "commit", "-qam", "run")
         for jobs in SWEEPS if given.jobs is None else [given.jobs]:
             measure(project, jobs)

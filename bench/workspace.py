@@ -69,4 +69,4 @@ def run_featurize(cache: str) -> FeaturizeMetrics:
     os.environ[caches.CACHE_VARIABLE] = cache
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         featurize.main()
-    return FeaturizeMetrics.load(layout.METRICS / "featurize.json")
+    return FeaturizeMetrics.load(layout.TIMING / "featurize.json")

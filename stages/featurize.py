@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from stages.common import params
 from stages.common.errors import InputError, run
 from stages.common.files import mapped_array
-from stages.common.layout import FEATURES, MANIFEST, METRICS, SPLIT, SUBSETS
+from stages.common.layout import FEATURES, MANIFEST, SPLIT, SUBSETS, TIMING
 from stages.dataset import classes, lists, manifest
 from stages.dataset.places import Place, within
 from stages.dataset.sources import table
 from stages.features import identity, records
 from stages.features.compute import Computed, compute
-from stages.features.records import FeaturesInfo, FeaturizeMetrics
+from stages.features.records import FeaturesInfo, FeaturizeMetrics, FeaturizeWork
 
 
 def main() -> None:
@@ -48,9 +48,11 @@ def main() -> None:
         classes=classes.read(),
     ).save(records.ABOUT)
 
+    _work(computed).save(records.WORK)
     metrics = _metrics(computed, time.perf_counter() - begun)
-    metrics.save(METRICS / "featurize.json")
-    print(f"{metrics.images} images, {metrics.forward_passes} through {recipe.backbone}, {metrics.reused} reused")
+    metrics.save(TIMING / "featurize.json")
+    count = len(computed.digests)
+    print(f"{count} images, {metrics.forward_passes} through {recipe.backbone}, {metrics.reused} reused")
 
 
 def located(paths: Sequence[str], chosen: params.Dataset) -> tuple[list[Place], list[bytes]]:
@@ -69,19 +71,24 @@ def located(paths: Sequence[str], chosen: params.Dataset) -> tuple[list[Place], 
 
 
 def _metrics(computed: Computed, seconds: float) -> FeaturizeMetrics:
-    count, spent = len(computed.digests), computed.seconds
+    count = len(computed.digests)
     return FeaturizeMetrics(
-        images=count,
+        featurize_seconds=round(seconds, 2),
+        images_per_second=round(count / seconds, 2),
         forward_passes=computed.forward_passes,
         reused=count - computed.forward_passes,
+    )
+
+
+def _work(computed: Computed) -> FeaturizeWork:
+    spent = computed.seconds
+    return FeaturizeWork(
         workers=len(computed.workers),
         nodes=len({worker.node for worker in computed.workers}),
         seconds_read=round(spent.read, 2),
         seconds_cache=round(spent.cache, 2),
         seconds_decode=round(spent.decode, 2),
         seconds_forward=round(spent.forward, 2),
-        seconds=round(seconds, 2),
-        images_per_second=round(count / seconds, 2),
     )
 
 

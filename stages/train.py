@@ -6,10 +6,10 @@ from stages.backbones import parameters, zoo
 from stages.backend import devices
 from stages.classifier import head, trained
 from stages.classifier.fit import fit
-from stages.classifier.scores import TrainMetrics, score
+from stages.classifier.scores import KeptScores, TrainMetrics, TrainTiming, score
 from stages.common import params
 from stages.common.errors import run
-from stages.common.layout import CURVES, METRICS
+from stages.common.layout import CURVES, METRICS, TIMING
 from stages.features import records
 
 
@@ -28,15 +28,13 @@ def main() -> None:
         fitted = fit(built, train, valid, settings, live)
     trained.save(built, about, parameters.read_info(), settings, len(train[1]), len(valid[1]))
 
-    metrics = TrainMetrics.of(
-        fitted.best_epoch,
-        fitted.seconds,
-        *(score(built.blocks(features), labels) for features, labels in (train, valid)),
-    )
-    metrics.save(METRICS / "train.json")
+    on_train, on_valid = (score(built.blocks(features), labels) for features, labels in (train, valid))
+    TrainMetrics.of(fitted.best_epoch, on_valid).save(METRICS / "train.json")
+    TrainTiming.of(fitted.seconds).save(TIMING / "train.json")
+    KeptScores.of(on_train, on_valid).save(CURVES / "kept.json")
     print(
-        f"best epoch {metrics.best_epoch} of {metrics.epochs}: "
-        f"top-1 {metrics.train_top1:.4f} train, {metrics.valid_top1:.4f} valid"
+        f"best epoch {fitted.best_epoch} of {settings.epochs}: "
+        f"top-1 {on_train.top1:.4f} train, {on_valid.top1:.4f} valid"
     )
 
 

@@ -10,6 +10,9 @@ from stages.common.documents import Document
 
 Labels = NDArray[np.int64]  # (n,)
 
+# Of scores in files.
+DIGITS = 6
+
 
 class Scores(NamedTuple):
     """loss: mean cross-entropy, in nats. top1, top5: share of rows whose class is the likeliest, or among the five
@@ -22,48 +25,58 @@ class Scores(NamedTuple):
 
 
 class TrainMetrics(Document):
-    """metrics/train.json: of the epoch that was kept, its scores without dropout."""
+    """metrics/train.json: how the epoch that was kept does on the validation images, and its number, from 1."""
 
+    valid_top1: float
+    valid_loss: float
     best_epoch: int
-    epochs: int
+
+    @classmethod
+    def of(cls, best_epoch: int, valid: Scores) -> "TrainMetrics":
+        """valid: by the epoch that was kept."""
+        return cls(valid_top1=round(valid.top1, DIGITS), valid_loss=round(valid.loss, DIGITS), best_epoch=best_epoch)
+
+
+class TrainTiming(Document):
+    """metrics/timing/train.json: the mean of all epochs, validation included."""
+
     seconds_per_epoch: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "TrainTiming":
+        """seconds: what each epoch took."""
+        return cls(seconds_per_epoch=round(float(np.mean(seconds)), 4))
+
+
+class KeptScores(Document):
+    """metrics/curves/kept.json: of the epoch that was kept, without dropout, what metrics/train.json leaves out."""
+
     train_loss: float
     train_top1: float
     train_top5: float
-    valid_loss: float
-    valid_top1: float
     valid_top5: float
 
     @classmethod
-    def of(cls, best_epoch: int, seconds: Sequence[float], train: Scores, valid: Scores) -> "TrainMetrics":
-        """From what each epoch took, and the scores of both subsets by the epoch that was kept."""
-        return cls(
-            best_epoch=best_epoch,
-            epochs=len(seconds),
-            seconds_per_epoch=round(float(np.mean(seconds)), 4),
-            **_rounded("train_", train),
-            **_rounded("valid_", valid),
-        )
+    def of(cls, train: Scores, valid: Scores) -> "KeptScores":
+        """From the scores of both subsets."""
+        scores = {"train_loss": train.loss, "train_top1": train.top1, "train_top5": train.top5}
+        return cls(**{name: round(value, DIGITS) for name, value in {**scores, "valid_top5": valid.top5}.items()})
 
 
 class TestMetrics(Document):
     """metrics/test.json; mean_class_accuracy counts every class the same that has images."""
 
-    images: int
-    loss: float
     top1: float
     top5: float
     mean_class_accuracy: float
+    loss: float
+    images: int
 
     @classmethod
     def of(cls, scores: Scores, by_class: NDArray[np.float64], images: int) -> "TestMetrics":
         """by_class: as :func:`per_class_accuracy` returns it."""
-        mean = round(float(np.nanmean(by_class)), 6)
-        return cls(images=images, **_rounded("", scores), mean_class_accuracy=mean)
-
-
-def _rounded(prefix: str, scores: Scores) -> dict[str, float]:
-    return {prefix + name: round(value, 6) for name, value in scores._asdict().items()}
+        found = {**scores._asdict(), "mean_class_accuracy": float(np.nanmean(by_class))}
+        return cls(images=images, **{name: round(value, DIGITS) for name, value in found.items()})
 
 
 def score(blocks: Iterable[NDArray[Any]], labels: Labels) -> Scores:

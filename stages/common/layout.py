@@ -11,5 +11,6 @@ FEATURES = Path("data/features")
 MODEL = Path("data/model")
 METRICS = Path("metrics")
 CURVES = METRICS / "curves"
+TIMING = METRICS / "timing"
 
 SUBSETS = ("train", "valid", "test")

@@ -23,7 +23,7 @@ from stages.common.layout import FEATURES
 from stages.dataset.lists import Row
 from stages.features.recipe import Recipe
 
-ABOUT = FEATURES / "features.json"
+ABOUT, WORK = FEATURES / "features.json", FEATURES / "work.json"
 MEMORY_SHARE = 0.25
 
 
@@ -52,24 +52,31 @@ class FeaturesInfo(Document):
 
 
 class FeaturizeMetrics(Document):
-    """metrics/featurize.json.
+    """metrics/timing/featurize.json.
 
-    images: how many there are. forward_passes: how many went through the network; reused: how many did not need to.
-    workers, nodes: how many of them, and of machines, were at work.
-    seconds_decode and seconds_forward add up the workers' own time; seconds is how long all of it took.
+    featurize_seconds: how long all of it took. forward_passes: how many images went through the network; reused: how many did
+    not need to.
     """
 
-    images: int
+    featurize_seconds: float
+    images_per_second: float
     forward_passes: int
     reused: int
+
+
+class FeaturizeWork(Document):
+    """data/features/work.json: what the report tells beside the metrics.
+
+    workers, nodes: how many of them, and of machines, were at work.
+    seconds_decode and seconds_forward add up the workers' own time.
+    """
+
     workers: int
     nodes: int
     seconds_read: float
     seconds_cache: float
     seconds_decode: float
     seconds_forward: float
-    seconds: float
-    images_per_second: float
 
 
 def write(subset: str, records: Iterable[tuple[Row, bytes, NDArray[Any]]]) -> None:

@@ -9,16 +9,16 @@ from typing import NamedTuple, Optional
 from PIL import Image
 
 from stages.classifier.head import Logits
-from stages.classifier.scores import Labels, TestMetrics, TrainMetrics, softmax
+from stages.classifier.scores import KeptScores, Labels, TestMetrics, TrainMetrics, TrainTiming, softmax
 from stages.classifier.trained import HeadInfo
 from stages.common import params
 from stages.common.errors import InputError
-from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT
+from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT, TIMING
 from stages.dataset import lists, manifest
 from stages.dataset.decode import decode
 from stages.dataset.places import Place, read, within
 from stages.dataset.sources import table
-from stages.features.records import FeaturizeMetrics
+from stages.features.records import WORK, FeaturizeMetrics, FeaturizeWork
 from stages.report.figures import Probabilities, least_sure, surest_mistakes
 
 # Of a thumbnail's longer side, in pixels: sharp on a phone's screen, and a page of them stays small.
@@ -44,7 +44,7 @@ class Contents:
     """classes: their names by label. labels, probabilities: of the test images.
 
     pictures: by row, of those that ``figures.surest_mistakes`` and ``figures.least_sure`` name.
-    training, featurizing: the metrics of these stages.
+    training, kept, epoch_time, featurizing, work: what these stages measured.
     made_of: {heading: {name: what to say}}.
     """
 
@@ -56,7 +56,10 @@ class Contents:
     loss: Curves
     top1: Curves
     training: TrainMetrics
+    kept: KeptScores
+    epoch_time: TrainTiming
     featurizing: FeaturizeMetrics
+    work: FeaturizeWork
     made_of: dict[str, dict[str, str]]
 
 
@@ -77,7 +80,10 @@ def gather(given: params.Params, info: HeadInfo, metrics: TestMetrics, labels: L
         loss=Curves(_curve("train", "loss"), _curve("valid", "loss")),
         top1=Curves(_curve("train", "top1"), _curve("valid", "top1")),
         training=TrainMetrics.load(METRICS / "train.json"),
-        featurizing=FeaturizeMetrics.load(METRICS / "featurize.json"),
+        kept=KeptScores.load(CURVES / "kept.json"),
+        epoch_time=TrainTiming.load(TIMING / "train.json"),
+        featurizing=FeaturizeMetrics.load(TIMING / "featurize.json"),
+        work=FeaturizeWork.load(WORK),
         made_of=_made_of(given, info, metrics.images),
     )
 

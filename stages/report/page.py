@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jinja2
 
 from stages.common.files import write_text
-from stages.features.records import FeaturizeMetrics
+from stages.features.records import FeaturizeWork
 from stages.report import figures
 from stages.report.contents import Contents, Picture
 
@@ -58,6 +58,9 @@ def write(path: Path, contents: Contents) -> None:
             ("Top-1 accuracy", figures.chart(contents.top1._asdict(), best_epoch, ceiling=1.0)),
         ],
         training=contents.training,
+        kept=contents.kept,
+        epochs=len(contents.loss.train),
+        epoch_seconds=contents.epoch_time.seconds_per_epoch,
         confusion=confusion.tolist(),
         heat_map=figures.heat_map(confusion) if len(classes) > TABLE_CLASSES else None,
         pairs=pairs[:PAIRS],
@@ -70,7 +73,8 @@ def write(path: Path, contents: Contents) -> None:
             ("least sure, and right", _examples(figures.least_sure(probabilities, labels), contents)),
         ],
         featurizing=contents.featurizing,
-        spent=_spent(contents.featurizing),
+        work=contents.work,
+        spent=_spent(contents.work),
         made_of=contents.made_of,
     )
     write_text(path, page)
@@ -86,13 +90,13 @@ def _examples(rows: Iterable[int], contents: Contents) -> list[Example]:
     return examples
 
 
-def _spent(featurizing: FeaturizeMetrics) -> list[tuple[str, float]]:
+def _spent(work: FeaturizeWork) -> list[tuple[str, float]]:
     # Workers run side by side, so their seconds may add up to more than passed.
     return [
-        ("reading the files", featurizing.seconds_read),
-        ("feature cache", featurizing.seconds_cache),
-        ("decoding, all workers", featurizing.seconds_decode),
-        ("waiting for the network, all workers", featurizing.seconds_forward),
+        ("reading the files", work.seconds_read),
+        ("feature cache", work.seconds_cache),
+        ("decoding, all workers", work.seconds_decode),
+        ("waiting for the network, all workers", work.seconds_forward),
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.pictures import photo
 from stages.classifier import scores
-from stages.features.records import FeaturizeMetrics
+from stages.features.records import FeaturizeMetrics, FeaturizeWork
 from stages.report import page as report
 from stages.report.contents import Contents, Curves, Picture, thumbnail
 from stages.report.figures import least_sure, surest_mistakes
@@ -41,7 +41,6 @@ def contents(classes, per_class=8, epochs=6, seed=0, **changed):
     shown = [*surest_mistakes(probabilities, labels), *least_sure(probabilities, labels)]
     found = scores.score([logits], labels)
     falling, rising = [2 / e for e in range(1, epochs + 1)], [1 - 0.5 / e for e in range(1, epochs + 1)]
-    training = scores.TrainMetrics.of(max(1, epochs - 1), [0.5] * epochs, found, found)
     made = {
         "metrics": scores.TestMetrics(images=len(labels), **found._asdict(), mean_class_accuracy=0.5),
         "classes": classes,
@@ -50,10 +49,12 @@ def contents(classes, per_class=8, epochs=6, seed=0, **changed):
         "pictures": {row: Picture(f"{classes[labels[row]]}/{row}.jpg", jpeg(row % 4)) for row in shown},
         "loss": Curves(falling, falling),
         "top1": Curves(rising, rising),
-        "training": training,
-        "featurizing": FeaturizeMetrics(
-            images=100, forward_passes=60, reused=40, workers=2, nodes=1, seconds_read=0.25, seconds_cache=0.0,
-            seconds_decode=61.0, seconds_forward=3.0, seconds=40.0, images_per_second=2.5,
+        "training": scores.TrainMetrics.of(max(1, epochs - 1), found),
+        "kept": scores.KeptScores.of(found, found),
+        "epoch_time": scores.TrainTiming.of([0.5] * epochs),
+        "featurizing": FeaturizeMetrics(featurize_seconds=40.0, images_per_second=2.5, forward_passes=60, reused=40),
+        "work": FeaturizeWork(
+            workers=2, nodes=1, seconds_read=0.25, seconds_cache=0.0, seconds_decode=61.0, seconds_forward=3.0
         ),
         "made_of": {"Data": {"data set": "digits"}, "Training": {"lr": "0.01"}},
     }  # fmt: skip

@@ -14,11 +14,11 @@ from stages import evaluate
 from stages.backbones.parameters import WeightsInfo
 from stages.backend.mx import mx
 from stages.classifier import head, trained
-from stages.classifier.scores import Scores, TrainMetrics
+from stages.classifier.scores import KeptScores, Scores, TrainMetrics, TrainTiming
 from stages.common import params
 from stages.common.errors import InputError
 from stages.common.files import sha256, write_text
-from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT, WEIGHTS
+from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT, TIMING, WEIGHTS
 from stages.dataset import lists, manifest
 from stages.dataset.lists import Row
 from stages.features import records
@@ -68,10 +68,13 @@ def stage(workspace, weights_file):
     trained.save(built, about, WeightsInfo(**weights, parameters=470072), params.load().train, 20, 10)
     shutil.rmtree(WEIGHTS)
     scores = Scores(0.5, 0.5, 1.0)
-    TrainMetrics.of(2, [0.1] * 3, scores, scores).save(METRICS / "train.json")
-    featurized = {"images": 36, "forward_passes": 36, "reused": 0, "workers": 2, "nodes": 1, "seconds_read": 0.0}
-    featurized.update(seconds_cache=0.0, seconds_decode=0.5, seconds_forward=0.75, seconds=1.0, images_per_second=36.0)
-    records.FeaturizeMetrics(**featurized).save(METRICS / "featurize.json")
+    TrainMetrics.of(2, scores).save(METRICS / "train.json")
+    TrainTiming.of([0.1] * 3).save(TIMING / "train.json")
+    KeptScores.of(scores, scores).save(CURVES / "kept.json")
+    took = records.FeaturizeMetrics(featurize_seconds=1.0, images_per_second=36.0, forward_passes=36, reused=0)
+    took.save(TIMING / "featurize.json")
+    seconds = {"seconds_read": 0.0, "seconds_cache": 0.0, "seconds_decode": 0.5, "seconds_forward": 0.75}
+    records.FeaturizeWork(workers=2, nodes=1, **seconds).save(records.WORK)
     for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1"):
         name = curve.split("/")[1]
         write_text(CURVES / f"plots/metrics/{curve}.tsv", f"step\t{name}\n0\t0.5\n1\t0.75\n2\t0.625\n")
@@ -81,7 +84,7 @@ def stage(workspace, weights_file):
 def test_metrics(stage, capsys):
     evaluate.main()
     metrics = json.loads((METRICS / "test.json").read_text())
-    assert list(metrics) == ["images", "loss", "top1", "top5", "mean_class_accuracy"]
+    assert list(metrics) == ["top1", "top5", "mean_class_accuracy", "loss", "images"]
     logits = np.array([logits for _, logits in ROWS], np.float64)
     likelihood = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert metrics["images"] == 6
@@ -202,5 +205,5 @@ def test_run_again_it_writes_the_same(stage):
 
 
 def test_only_the_test_images_are_read(stage):
-    assert sorted(path.name for path in stage.glob("data/features/*")) == ["features.json", "test.idx", "test.rec"]
+    assert sorted(path.name for path in stage.glob("data/features/*")) == ["features.json", "test.idx", "test.rec", "work.json"]
     evaluate.main()

@@ -11,11 +11,9 @@ from stages.common.layout import MANIFEST
 from stages.dataset import manifest
 from stages.dataset.places import Place
 from stages.features import identity, records
-from stages.features.records import FeaturesInfo, FeaturizeMetrics
+from stages.features.records import FeaturesInfo
 from tests.conftest import BACKBONE
 
-COUNTS = ["images", "forward_passes", "reused", "workers", "nodes"]
-SECONDS = ["seconds_read", "seconds_cache", "seconds_decode", "seconds_forward", "seconds", "images_per_second"]
 
 
 def test_what_it_writes_down(trained, monkeypatch):
@@ -28,12 +26,15 @@ def test_what_it_writes_down(trained, monkeypatch):
     assert info.fingerprint == identity.fingerprint(info.recipe).hex()
     assert (info.dim, info.dtype, info.classes) == (256, "float16", ["cat", "dög", "red panda"])
 
-    found = json.loads((trained / "metrics/featurize.json").read_text())
-    assert list(found) == COUNTS + SECONDS
-    assert found | {"images": 24, "forward_passes": 24, "reused": 0, "workers": 1, "nodes": 1} == found
-    assert all(round(found[name], 2) == found[name] for name in SECONDS)
-    assert found["seconds_decode"] > 0 and found["seconds_forward"] > 0
-    assert FeaturizeMetrics.load(trained / "metrics/featurize.json").images == 24
+    metrics = json.loads((trained / "metrics/timing/featurize.json").read_text())
+    assert list(metrics) == ["featurize_seconds", "images_per_second", "forward_passes", "reused"]
+    assert metrics | {"forward_passes": 24, "reused": 0} == metrics
+    work = json.loads(records.WORK.read_text())
+    seconds = ["seconds_read", "seconds_cache", "seconds_decode", "seconds_forward"]
+    assert list(work) == ["workers", "nodes", *seconds]
+    assert work | {"workers": 1, "nodes": 1} == work
+    assert all(round(value, 2) == value for value in (*metrics.values(), *work.values()))
+    assert metrics["featurize_seconds"] > work["seconds_forward"] > 0 and work["seconds_decode"] > 0
 
 
 def test_images_are_where_the_data_set_is_and_their_digests_are_the_manifests(workspace, weights_file):

@@ -10,7 +10,7 @@ from stages import evaluate, train
 from stages.backbones import parameters
 from stages.backend.mx import mx
 from stages.classifier import trained
-from stages.classifier.scores import TrainMetrics, score
+from stages.classifier.scores import KeptScores, TrainMetrics, TrainTiming, score
 from stages.common import params
 from stages.common.errors import InputError
 from stages.common.layout import METRICS
@@ -50,7 +50,11 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
     new = [path for path in everything(stage) if path not in before]
     tables = [f"metrics/curves/plots/metrics/{name}.tsv" for name in CURVES]
     assert new == sorted(
-        [*tables, "metrics/curves/metrics.json", "metrics/train.json", "data/model/head.json", "data/model/head.params"]
+        [
+            *tables,
+            *["metrics/curves/kept.json", "metrics/curves/metrics.json", "metrics/train.json"],
+            *["metrics/timing/train.json", "data/model/head.json", "data/model/head.params"],
+        ]
     )
     for table in tables:
         lines = (stage / table).read_text().splitlines()
@@ -62,18 +66,18 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
     assert info.weights == parameters.read_info()
     assert (info.train, info.train_images, info.valid_images) == (params.load().train, 24, 9)
     metrics = json.loads((METRICS / "train.json").read_text())
-    assert list(metrics) == [
-        "best_epoch", "epochs", "seconds_per_epoch",
-        "train_loss", "train_top1", "train_top5", "valid_loss", "valid_top1", "valid_top5",
-    ]  # fmt: skip
-    assert metrics["epochs"] == 4 and 1 <= metrics["best_epoch"] <= 4 and metrics["seconds_per_epoch"] > 0
-    assert (metrics["train_top1"], metrics["valid_top1"], metrics["valid_top5"]) == (1, 1, 1)
+    assert list(metrics) == ["valid_top1", "valid_loss", "best_epoch"]
+    assert 1 <= metrics["best_epoch"] <= 4 and metrics["valid_top1"] == 1
+    kept = KeptScores.load(METRICS / "curves/kept.json")
+    assert (kept.train_top1, kept.train_top5, kept.valid_top5) == (1, 1, 1)
+    assert TrainTiming.load(METRICS / "timing/train.json").seconds_per_epoch > 0
     assert printed == f"best epoch {metrics['best_epoch']} of 4: top-1 1.0000 train, 1.0000 valid\n"
 
 
 def test_metrics_are_those_of_the_saved_head(stage):
     train.main()
     metrics = TrainMetrics.load(METRICS / "train.json").model_dump()
+    metrics |= KeptScores.load(METRICS / "curves/kept.json").model_dump()
     head, _ = trained.load(CPU)
     for subset in ("train", "valid"):
         features, labels = records.read(subset)
