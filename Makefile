@@ -22,7 +22,7 @@ help:
 	@echo "make setup   make the environment .venv with MXNet for the $(device)"
 	@echo "make repro   setup, then run the pipeline (dvc repro)"
 	@echo "make test    setup, then lint and all tests"
-	@echo "make soak    setup, then the tests that repeat what may fail once in a while, many times (an hour)"
+	@echo "make soak    setup, then the tests that repeat what may fail once in a while, many times (20 minutes; docs/reliability.md)"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   setup, then compare with PyTorch, ONNX Runtime and OpenVINO (half an hour; downloads PyTorch)"
 	@echo "make check-gpu  check the GPU environment on a machine without a GPU (downloads 2 GB)"
@@ -40,7 +40,7 @@ lint: $(developer)
 	@$(activated) ruff check . && ruff format --check . && mypy
 
 soak: $(developer)
-	@$(activated) HEADSTART_SOAK=10 python -m pytest -m soak
+	@$(activated) HEADSTART_SOAK=25 python -m pytest -m soak
 
 bench: .venv/installed-requirements-bench.txt .venv-peers/installed-peers.txt
 	@$(activated) python -m bench

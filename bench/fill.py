@@ -10,22 +10,17 @@ from itertools import islice
 
 import numpy as np
 
-from stages.backbones import catalogue
 from stages.common import params
-from stages.common.caches import cache_folder
-from stages.features import identity
+from stages.features import compute, identity
 from stages.features.database import TRANSACTION
-from stages.features.store import FeatureCache
 
 
 def main() -> None:
     given, rng = params.load(), np.random.default_rng(0)
     recipe = identity.current(given.backbone.cut, given.featurize, given.runtime.cache)
-    dim, folder = catalogue.find(recipe.backbone).cuts[recipe.cut], cache_folder(given.runtime.cache)
-    fingerprint = identity.fingerprint(recipe)
-    with contextlib.closing(FeatureCache(folder, given.runtime.cache_gb, fingerprint, "bench.fill", dim)) as cache:
+    with contextlib.closing(compute.cached(recipe, given.runtime)) as cache:
         while digests := [bytes.fromhex(line) for line in islice(sys.stdin, TRANSACTION)]:
-            cache.put(digests, rng.standard_normal((len(digests), dim), np.float32))
+            cache.put(digests, rng.standard_normal((len(digests), compute.length(recipe)), np.float32))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.pictures import encoded, photo
+from bench.weights import save_random
 from stages.backbones import matching, parameters, published, zoo
 from stages.backbones.catalogue import BACKBONES, cut_of
 from stages.backbones.files.read import read
@@ -80,15 +81,10 @@ def save_weights(name: str, folder: Path) -> Path:
     place.mkdir()
     if name == "vgg16":
         # Its weights do not come as a package; the time does not depend on them.
-        network = zoo.build(name)
-        mx.random.seed(0)
-        network.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0))
-        network(mx.nd.zeros((1, 3, 224, 224))).wait_to_read()
-        tensors = {key: parameter.data().asnumpy() for key, parameter in zoo.named_parameters(network).items()}
-        parameters.save(place, tensors, name, "random", "")
+        path, source = save_random(name, folder / f"{name}.params"), "random"
     else:
         path, source = published.find(BACKBONES[name])
-        parameters.save(place, matching.for_network(name, read(path), path), name, source, sha256(path))
+    parameters.save(place, matching.for_network(name, read(path), path), name, source, sha256(path))
     return place
 
 

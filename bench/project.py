@@ -87,8 +87,8 @@ class Project:
 
     def featurized(self) -> tuple[int, int]:
         """How many images the features are of, and how many of them went through the network in the last run."""
-        timing = self.metrics("timing/featurize")
-        return timing["forward_passes"] + timing["reused"], timing["forward_passes"]
+        work = json.loads((self.folder / "data/features/work.json").read_text())
+        return work["forward_passes"] + work["reused"], work["forward_passes"]
 
     def bytes(self, pattern: str) -> Contents:
         """The bytes of all files that match ``pattern``."""

@@ -106,10 +106,6 @@ def train_alone(count: int) -> None:
     with workspace([]):
         random = np.random.default_rng(0)
         FEATURES.mkdir(parents=True)
-        for subset, images in (("train", count), ("valid", 256)):
-            rows = [lists.Row(i, i % CLASSES, "") for i in range(images)]
-            values = (random.standard_normal(DIM).astype("<f2") for _ in rows)
-            records.write(subset, ((row, bytes(32), value) for row, value in zip(rows, values)))
         records.FeaturesInfo(
             backbone="efficientnet_lite0",
             cut="pool",
@@ -122,6 +118,10 @@ def train_alone(count: int) -> None:
             fingerprint="",
             classes=list(map(str, range(CLASSES))),
         ).save(records.ABOUT)
+        for subset, images in (("train", count), ("valid", 256)):
+            rows = [lists.Row(i, i % CLASSES, "") for i in range(images)]
+            values = (random.standard_normal(DIM).astype("<f2") for _ in rows)
+            records.write(subset, ((row, bytes(32), value) for row, value in zip(rows, values)))
         if os.fork() == 0:
             with contextlib.redirect_stdout(io.StringIO()):
                 train.main()

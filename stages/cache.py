@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import math
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
@@ -11,9 +10,10 @@ from typing import Optional
 from stages.common import params
 from stages.common.caches import CACHE_VARIABLE, cache_folder
 from stages.common.errors import InputError, run
+from stages.common.sqlite import ERRORS, is_damage, plain, remove
 from stages.dataset import index
 from stages.features import calibrations
-from stages.features.database import FILE, Database, is_damage, plain, remove
+from stages.features.database import FILE, Database
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
@@ -51,7 +51,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
                 _prune(database, chosen.gb, folder)
             else:
                 _show(database, folder)
-    except (sqlite3.Error, UnicodeError) as error:
+    except ERRORS as error:
         remedy = "; `python -m stages.cache clear` removes it" if is_damage(error) else ""
         raise InputError(f"the feature cache {folder / FILE} cannot be read ({plain(str(error))}){remedy}") from None
 
@@ -89,11 +89,11 @@ def _prune(database: Database, gigabytes: float, folder: Path) -> None:
 
 def _clear(folder: Path) -> None:
     what = "what could not be read"
-    with contextlib.suppress(sqlite3.Error, UnicodeError), contextlib.closing(Database(folder)) as database:
+    with contextlib.suppress(*ERRORS), contextlib.closing(Database(folder)) as database:
         what = f"{database.count():,} features"
-    remove(folder)
+    remove(folder / FILE)
+    remove(folder / index.FILE)
     calibrations.remove(folder)
-    index.remove(folder)
     print(f"dropped {what}")
 
 

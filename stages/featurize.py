@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from stages.common import params
 from stages.common.errors import InputError, run
 from stages.common.files import mapped_array
-from stages.common.layout import FEATURES, MANIFEST, SPLIT, SUBSETS, TIMING
+from stages.common.layout import FEATURES, MANIFEST, SPLIT, SUBSETS
 from stages.dataset import classes, lists, manifest
 from stages.dataset.places import Place, within
 from stages.dataset.sources import table
 from stages.features import identity, records
 from stages.features.compute import Computed, compute
-from stages.features.records import FeaturesInfo, FeaturizeMetrics, FeaturizeWork
+from stages.features.records import FeaturesInfo, Work
 
 
 def main() -> None:
@@ -35,11 +35,6 @@ def main() -> None:
         return mapped_array(dtype, (count, dim), FEATURES)
 
     computed = compute(places, recipe, given.runtime, allocate, known=digests)
-    images = zip(computed.digests, computed.features)
-    for subset, rows in subsets.items():
-        # The rows first: where they end, nothing is taken from the images.
-        found = ((row, digest, feature) for row, (digest, feature) in zip(rows, images) if digest is not None)
-        records.write(subset, found)
     FeaturesInfo(
         **recipe._asdict(),
         dim=computed.features.shape[1],
@@ -47,12 +42,15 @@ def main() -> None:
         fingerprint=identity.fingerprint(recipe).hex(),
         classes=classes.read(),
     ).save(records.ABOUT)
+    images = zip(computed.digests, computed.features)
+    for subset, rows in subsets.items():
+        # The rows first: where they end, nothing is taken from the images.
+        found = ((row, digest, feature) for row, (digest, feature) in zip(rows, images) if digest is not None)
+        records.write(subset, found)
 
-    _work(computed).save(records.WORK)
-    metrics = _metrics(computed, time.perf_counter() - begun)
-    metrics.save(TIMING / "featurize.json")
-    count = len(computed.digests)
-    print(f"{count} images, {metrics.forward_passes} through {recipe.backbone}, {metrics.reused} reused")
+    work = _work(computed, time.perf_counter() - begun)
+    work.save(records.WORK)
+    print(f"{work.images} images, {work.forward_passes} through {recipe.backbone}, {work.reused} reused")
 
 
 def located(paths: Sequence[str], chosen: params.Dataset) -> tuple[list[Place], list[bytes]]:
@@ -70,19 +68,12 @@ def located(paths: Sequence[str], chosen: params.Dataset) -> tuple[list[Place], 
     return places, [bytes.fromhex(images.digests[row]) for row in wanted]
 
 
-def _metrics(computed: Computed, seconds: float) -> FeaturizeMetrics:
-    count = len(computed.digests)
-    return FeaturizeMetrics(
-        featurize_seconds=round(seconds, 2),
-        images_per_second=round(count / seconds, 2),
-        forward_passes=computed.forward_passes,
-        reused=count - computed.forward_passes,
-    )
-
-
-def _work(computed: Computed) -> FeaturizeWork:
+def _work(computed: Computed, seconds: float) -> Work:
     spent = computed.seconds
-    return FeaturizeWork(
+    return Work(
+        forward_passes=computed.forward_passes,
+        reused=len(computed.digests) - computed.forward_passes,
+        seconds=round(seconds, 2),
         workers=len(computed.workers),
         nodes=len({worker.node for worker in computed.workers}),
         seconds_read=round(spent.read, 2),

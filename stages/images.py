@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import Literal
 
-from stages.common import params
+from stages.common import params, sums
 from stages.common.caches import cache_folder
 from stages.common.documents import Document
 from stages.common.errors import InputError, run
@@ -47,9 +47,11 @@ def main() -> None:
 
 
 def recorded(origin: Origin) -> bool:
-    """Whether what an earlier look wrote down is all there, and of this data set."""
+    """Whether what an earlier look wrote down is all there and whole, and of this data set."""
     with suppress(InputError):
-        return MANIFEST.exists() and CLASSES.exists() and Origin.load(ORIGIN) == origin
+        for path in (MANIFEST, CLASSES):
+            sums.check([path])
+        return Origin.load(ORIGIN) == origin
     return False
 
 

@@ -4,12 +4,12 @@ from dvclive import Live  # type: ignore[attr-defined]  # it does not say that i
 
 from stages.backbones import parameters, zoo
 from stages.backend import devices
-from stages.classifier import head, trained
+from stages.classifier import curves, head, trained
 from stages.classifier.fit import fit
-from stages.classifier.scores import KeptScores, TrainMetrics, TrainTiming, score
+from stages.classifier.scores import KeptScores, TrainMetrics, score
 from stages.common import params
 from stages.common.errors import run
-from stages.common.layout import CURVES, METRICS, TIMING
+from stages.common.layout import CURVES, METRICS
 from stages.features import records
 
 
@@ -25,13 +25,13 @@ def main() -> None:
     network = zoo.load(about.backbone, sha256=about.weights)
     built = head.build(network, about.cut, len(about.classes), settings.dropout, settings.trainable, contexts)
     with Live(str(CURVES), save_dvc_exp=False, dvcyaml=None, report=None) as live:
+        live.step = 1  # epochs count from 1, as everywhere
         fitted = fit(built, train, valid, settings, live)
     trained.save(built, about, parameters.read_info(), settings, len(train[1]), len(valid[1]))
 
     on_train, on_valid = (score(built.blocks(features), labels) for features, labels in (train, valid))
     TrainMetrics.of(fitted.best_epoch, on_valid).save(METRICS / "train.json")
-    TrainTiming.of(fitted.seconds).save(TIMING / "train.json")
-    KeptScores.of(on_train, on_valid).save(CURVES / "kept.json")
+    KeptScores.of(on_train, on_valid).save(curves.KEPT)
     print(
         f"best epoch {fitted.best_epoch} of {settings.epochs}: "
         f"top-1 {on_train.top1:.4f} train, {on_valid.top1:.4f} valid"

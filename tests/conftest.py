@@ -50,6 +50,7 @@ def weights_file(tmp_path_factory):
 def workspace(tmp_path, monkeypatch):
     """A function that makes an empty folder the place where the stages work, with weights and changed params in it."""
     from stages.backbones.parameters import WeightsInfo
+    from stages.common import sums
     from stages.common.files import sha256
 
     monkeypatch.chdir(tmp_path)
@@ -60,6 +61,7 @@ def workspace(tmp_path, monkeypatch):
         digest = sha256(weights)
         info = {"backbone": backbone, "source": weights.name, "source_sha256": digest, "sha256": digest}
         WeightsInfo(**info, parameters=0).save(tmp_path / "data/weights/weights.json")
+        sums.write([tmp_path / "data/weights/weights.json"])
         set_params(tmp_path / "params.yaml", **values)
         return tmp_path
 

@@ -109,10 +109,11 @@ def folded(used: list[str]) -> list[str]:
 
     DVC reads and writes every name in ``dvc.lock`` whenever a stage has run: each costs it time.
     """
-    packages = sorted({str(Path(name).parent) for name in used} - {"stages"}, key=_place)
-    names = set(used)
+    # The innermost first: one that is used whole may lie in another that is.
+    packages = sorted({str(Path(name).parent) for name in used} - {"stages"}, key=_place, reverse=True)
+    unused, names = set(modules()) - set(used), set(used)
     for package in packages:
-        if all(name in used for name in modules() if name.startswith(f"{package}/")):
+        if not any(name.startswith(f"{package}/") for name in unused):
             names = {name for name in names if not name.startswith(f"{package}/")} | {package}
     return sorted(names)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from stages.backbones.files.binary import Tensors
 from stages.backbones.zoo import FILE
 from stages.backend.mx import mx
+from stages.common import sums
 from stages.common.documents import Document
 from stages.common.errors import InputError
 from stages.common.files import sha256
@@ -39,11 +40,16 @@ def save(folder: Path, tensors: Tensors, backbone: str, source: str, source_sha2
         parameters=sum(value.size for value in tensors.values()),
     )
     info.save(folder / INFO)
+    sums.write([folder / INFO])
     return info
 
 
 def read_info(folder: Path = WEIGHTS) -> WeightsInfo:
-    """What the weights in ``folder`` are; ``zoo.load`` reads them, and checks that these are they."""
+    """What the weights in ``folder`` are; ``zoo.load`` reads them, and checks that these are they.
+
+    Raises InputError where that was not written down, or is damaged.
+    """
+    sums.check([folder / INFO], "run `dvc repro -f weights`")
     return WeightsInfo.load(folder / INFO)
 
 

@@ -130,7 +130,7 @@ def load() -> ModuleType:
         ) from error
 
 
-def version() -> str:
+def mxnet_version() -> str:
     """The version of MXNet, which is not loaded for it. Raises InputError where MXNet is not installed."""
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -1,6 +1,6 @@
 """How good logits are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,17 +35,6 @@ class TrainMetrics(Document):
     def of(cls, best_epoch: int, valid: Scores) -> "TrainMetrics":
         """valid: by the epoch that was kept."""
         return cls(valid_top1=round(valid.top1, DIGITS), valid_loss=round(valid.loss, DIGITS), best_epoch=best_epoch)
-
-
-class TrainTiming(Document):
-    """metrics/timing/train.json: the mean of all epochs, validation included."""
-
-    seconds_per_epoch: float
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> "TrainTiming":
-        """seconds: what each epoch took."""
-        return cls(seconds_per_epoch=round(float(np.mean(seconds)), 4))
 
 
 class KeptScores(Document):

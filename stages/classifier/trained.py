@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from stages.backbones import parameters, zoo
 from stages.backbones.files import mxnet
 from stages.classifier.head import Head, build
-from stages.common import params
+from stages.common import params, sums
 from stages.common.documents import Document
 from stages.common.errors import InputError
 from stages.common.files import replacing, sha256
 from stages.common.layout import MODEL, WEIGHTS
-from stages.features.records import FeaturesInfo
+from stages.features.records import ABOUT, FeaturesInfo
 
 PARAMS, INFO = MODEL / "head.params", MODEL / "head.json"
 
@@ -63,6 +63,7 @@ def save(
             valid_images=valid_images,
             sha256=sha256(path),
         ).save(folder / INFO.name)
+        sums.write([folder / INFO.name])
 
 
 def load(context: Any) -> Trained:
@@ -73,6 +74,7 @@ def load(context: Any) -> Trained:
     for path in (INFO, PARAMS):
         if not path.is_file():
             raise _not_trained(path)
+    sums.check([INFO], "run `dvc repro -f train`")
     info = HeadInfo.load(INFO)
     data = PARAMS.read_bytes()
     if hashlib.sha256(data).hexdigest() != info.sha256:
@@ -92,6 +94,12 @@ def check_weights(info: HeadInfo) -> None:
         raise _not_trained(path)
     if sha256(path) != info.features.weights:
         raise InputError("data/weights is not what the classifier in data/model was trained on: run `dvc repro`")
+
+
+def check_features(info: HeadInfo) -> None:
+    """Raises InputError where ``data/features`` is not of the kind that the head was trained on."""
+    if FeaturesInfo.load(ABOUT) != info.features:
+        raise InputError("data/features is not what the classifier in data/model was trained on: run `dvc repro`")
 
 
 def _not_trained(missing: object) -> InputError:

@@ -11,6 +11,5 @@ FEATURES = Path("data/features")
 MODEL = Path("data/model")
 METRICS = Path("metrics")
 CURVES = METRICS / "curves"
-TIMING = METRICS / "timing"
 
 SUBSETS = ("train", "valid", "test")

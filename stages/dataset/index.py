@@ -9,15 +9,15 @@ in between would be taken for what came after. So what was read less than ``TICK
 the next look reads it again (git calls such an entry racily clean).
 """
 
-import contextlib
 import os
 import sqlite3
-import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, TypeVar
+from typing import Any, NamedTuple, Optional
+
+from stages.common.sqlite import Expendable, connect, transaction
 
 FILE = "index.db"
 TABLE = (
@@ -26,14 +26,10 @@ TABLE = (
 )
 # Entries asked for in one query.
 ASKED = 500
-# Seconds to wait for other processes that write.
-PATIENCE = 10.0
 # In nanoseconds. The coarsest clock of a file system in use ticks every two seconds (FAT). One more second is for the
 # kernel's clock, by which files get their times: it is milliseconds behind the one that tells the time here, and on a
 # file server a little off.
 TICK = 3 * 10**9
-
-Answer = TypeVar("Answer")
 
 
 class Stamp(NamedTuple):
@@ -86,16 +82,15 @@ class Index:
     """
 
     def __init__(self, folder: Optional[Path]) -> None:
-        self._folder = folder
-        self._begun_anew = False
-        self._connection: Optional[sqlite3.Connection] = None
+        path = folder / FILE if folder else None
+        self._kept = Expendable(f"the index {path}", path, lambda path: connect(path, [TABLE]))
 
     def known(self, stamps: Mapping[bytes, Stamp]) -> dict[bytes, Known]:
         """By key, what is known of those files that have the same stamp as then."""
         found: dict[bytes, Known] = {}
         keys = sorted(stamps)
         for start in range(0, len(keys), ASKED):
-            rows = self._try(partial(_select, keys=keys[start : start + ASKED])) or ()
+            rows = self._kept.attempt(partial(_select, keys=keys[start : start + ASKED])) or ()
             for key, size, modified, changed, inode, sha256, complaint, decoder, crc in rows:
                 unchanged = stamps.get(key) == (size, modified, changed, inode)
                 if unchanged and _is_sound(crc, key, sha256, complaint, decoder):
@@ -114,71 +109,19 @@ class Index:
                 )
                 rows.append((key, *stamp, *values, _crc(key, *values)))
         if rows:
-            self._try(partial(_insert, rows=rows))
+            self._kept.attempt(partial(_insert, rows=rows))
 
     def count(self) -> int:
         """How many entries there are."""
-        return self._try(_count) or 0
+        return self._kept.attempt(_count) or 0
 
     def prune(self) -> int:
         """Drops the entries of files that are gone or have changed, and damaged ones; returns how many."""
-        return self._try(_prune) or 0
+        return self._kept.attempt(_prune) or 0
 
     def close(self) -> None:
         """Lets go of the database; what is used again is opened again."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _try(self, operation: Callable[[sqlite3.Connection], Answer]) -> Optional[Answer]:
-        """The answer of ``operation``, or None where there is none."""
-        if self._folder is None:
-            return None
-        try:
-            if self._connection is None:
-                self._connection = _connect(self._folder)
-            return operation(self._connection)
-        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:  # the last: of a message that quotes damage
-            if _is_busy(error):
-                return None
-            self.close()
-            what = ascii(str(error)[:200])[1:-1]
-            if self._begun_anew or _is_of_the_place(error):
-                print(f"the index {self._folder / FILE} cannot be used ({what}); going on without", file=sys.stderr)
-                self._folder = None
-                return None
-            print(f"the index {self._folder / FILE} is damaged ({what}) and is begun anew", file=sys.stderr)
-            self._begun_anew = True
-            with contextlib.suppress(OSError):
-                remove(self._folder)
-            return self._try(operation)
-
-
-def files(folder: Path) -> list[Path]:
-    """The files of the index in ``folder``."""
-    # The journal first: beside a new database it would be taken for that one's.
-    return [path for suffix in ("-journal", "") if (path := folder / f"{FILE}{suffix}").exists()]
-
-
-def remove(folder: Path) -> None:
-    """Removes the index in ``folder``. Raises OSError."""
-    for path in files(folder):
-        path.unlink(missing_ok=True)
-
-
-def _connect(folder: Path) -> sqlite3.Connection:
-    folder.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(folder / FILE, timeout=PATIENCE, isolation_level=None)
-    try:
-        # Text that is not UTF-8 is no error then.
-        connection.text_factory = bytes
-        connection.execute(TABLE.replace("TABLE", "TABLE IF NOT EXISTS"))
-        if connection.execute("SELECT sql FROM sqlite_master").fetchall() != [(TABLE.encode(),)]:
-            raise sqlite3.DatabaseError("its tables are of another form")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        self._kept.close()
 
 
 def _select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[tuple[Any, ...]]:
@@ -192,7 +135,7 @@ def _select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[tuple
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    with _transaction(connection):
+    with transaction(connection):
         connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({','.join('?' * 9)})", rows)
 
 
@@ -203,7 +146,7 @@ def _count(connection: sqlite3.Connection) -> int:
 def _prune(connection: sqlite3.Connection) -> int:
     rows = connection.execute("SELECT * FROM files")
     doomed = [(row[0],) for row in rows if row[1:5] != _stamp_at(row[0]) or not _is_sound(row[8], row[0], *row[5:8])]
-    with _transaction(connection):
+    with transaction(connection):
         connection.executemany("DELETE FROM files WHERE key IS ?", doomed)
     return len(doomed)
 
@@ -213,19 +156,6 @@ def _stamp_at(key: object) -> Optional[Stamp]:
         return stamp_of(os.stat(key.split(b"\0")[0])) if isinstance(key, bytes) else None
     except OSError:
         return None
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # After some errors SQLite has done so itself.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _crc(*values: bytes) -> int:
@@ -239,13 +169,3 @@ def _is_sound(crc: object, *values: Any) -> bool:
         return crc == _crc(*values)
     except TypeError:
         return False
-
-
-def _is_busy(error: Exception) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and "lock" in str(error)
-
-
-def _is_of_the_place(error: Exception) -> bool:
-    """Whether an error comes of the disk or its rights, not of what is in the database."""
-    words = ("unable to open", "readonly", "is full", "I/O error", "denied")
-    return isinstance(error, OSError) or any(word in str(error) for word in words)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.common.errors import InputError
+from stages.common import sums
 from stages.common.files import write_text
 from stages.common.layout import SPLIT
 
@@ -18,19 +18,15 @@ class Row(NamedTuple):
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """Writes ``rows`` to the list file ``path``."""
+    """Writes ``rows`` to the list file ``path``, and beside it its digest."""
     write_text(path, "".join(f"{row.index}\t{row.label}\t{row.path}\n" for row in rows))
+    sums.write([path])
 
 
 def read(subset: str) -> list[Row]:
-    """The rows of ``data/split/<subset>.lst``. Raises InputError naming the line that is not ``index label path``."""
+    """The rows of ``data/split/<subset>.lst``. Raises InputError where it is not as :func:`write` left it."""
     path = SPLIT / f"{subset}.lst"
-    rows = []
+    sums.check([path], "run `dvc repro -f split`")
     with open(path, encoding="utf-8", newline="\n") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                index, label, image = line.rstrip("\n").split("\t")
-                rows.append(Row(int(index), int(label), image))
-            except ValueError:
-                raise InputError(f"{path}, line {number}: not `index, label, path` separated by tabs") from None
-    return rows
+        fields = (line.rstrip("\n").split("\t") for line in lines)
+        return [Row(int(index), int(label), image) for index, label, image in fields]

@@ -10,12 +10,12 @@ file of its own.
 import io
 import operator
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Optional
 
-from stages.common import collector
+from stages.common import collector, sums
 from stages.common.errors import InputError
 from stages.common.files import replacing
 from stages.common.layout import SUBSETS
@@ -26,15 +26,15 @@ HEADINGS = (COLUMNS, (*COLUMNS, "group"), (*COLUMNS, "split"), (*COLUMNS, *OPTIO
 # Bytes parsed at once: enough for few calls, and little beside what is kept of them.
 BLOCK = 1 << 22
 
-# What each field looks like, and how to say that it does not.
+# What each field looks like.
 _FIELDS = {
-    "path": (r"(?!/)([^\t\n\r\0]+)", "the path {!r} is not within the data set"),
-    "class": (r"([^\t\n\r]+)", "the class {!r} is no name"),
-    "sha256": (r"([0-9a-f]{64})", "the digest {!r} is not 64 hexadecimal digits"),
-    "bytes": (r"([0-9]{1,18})", "the number of bytes is {!r}"),
-    "offset": (r"([0-9]{0,18})", "the offset is {!r}"),
-    "group": (r"([^\t\n\r]*)", "the group {!r} is no name"),
-    "split": (rf"({'|'.join(SUBSETS)}|)", "the split {!r} is not " + ", ".join(SUBSETS)),
+    "path": r"(?!/)([^\t\n\r\0]+)",
+    "class": r"([^\t\n\r]+)",
+    "sha256": r"([0-9a-f]{64})",
+    "bytes": r"([0-9]{1,18})",
+    "offset": r"([0-9]{0,18})",
+    "group": r"([^\t\n\r]*)",
+    "split": rf"({'|'.join(SUBSETS)}|)",
 }
 
 
@@ -71,7 +71,7 @@ def order(path: str) -> str:
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """Writes ``rows``, which come in their order, to ``path``, whole or not at all.
+    """Writes ``rows``, which come in their order, to ``path``, whole or not at all, and beside it its digest.
 
     Raises ValueError for a row that is not in its order, or does not have the optional columns of the first one.
     """
@@ -81,6 +81,7 @@ def write(path: Path, rows: Iterable[Row]) -> None:
     with replacing(path, unless_same=True) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write("\t".join([*COLUMNS, *more]) + "\n")
         file.writelines(_lines(chain(first, rows), len(more)))
+    sums.write([path])
 
 
 def _lines(rows: Iterable[Row], more: int) -> Iterator[str]:
@@ -99,31 +100,33 @@ def _lines(rows: Iterable[Row], more: int) -> Iterator[str]:
 
 
 def read(path: Path) -> Manifest:
-    """The manifest at ``path``. Raises InputError naming the line that is not as :func:`write` writes it."""
-    with _opened(path) as file, collector.off():
+    """The manifest at ``path``. Raises InputError where it is not as :func:`write` left it."""
+    sums.check([path])
+    with open(path, "rb") as file, collector.off():
         return _parsed(file, path)
 
 
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: run `dvc repro`") from None
+def find(path: Path, wanted: Collection[str]) -> list[Row]:
+    """The rows of the images at the paths ``wanted``, those that are there. Raises InputError as :func:`read` does."""
+    sums.check([path])
+    with open(path, "rb") as file:
+        heading, keys = file.readline(), {name.encode() for name in wanted}
+        lines = [line for line in file if line.partition(b"\t")[0] in keys]
+    return list(map(Row, *_parsed(io.BytesIO(heading + b"".join(lines)), path)))
 
 
 def _parsed(file: BinaryIO, path: Path) -> Manifest:
     found = Manifest([], [], [], [], [], [], [])
     names: dict[str, str] = {}
-    before, number = "", 1
+    before = ""
     heading = tuple(file.readline().decode(errors="replace").rstrip("\n").split("\t"))
     if heading not in HEADINGS:
-        raise InputError(f"{path}, line 1: not the heading of a manifest: run `dvc repro`")
-    line = re.compile("^" + r"\t".join(_FIELDS[name][0] for name in heading) + "$", re.MULTILINE)
+        raise _refused(path)
+    line = re.compile("^" + r"\t".join(_FIELDS[name] for name in heading) + "$", re.MULTILINE)
     while block := file.read(BLOCK) + file.readline():
         rows = _rows(block, line, before)
         if rows is None:
-            lines, what = _fault(block, heading, before)
-            raise InputError(f"{path}, line {number + lines}: {what}: run `dvc repro`")
+            raise _refused(path)
         columns = dict(zip(heading, zip(*rows)))
         found.paths.extend(columns["path"])
         # One string for each class, not for each image.
@@ -134,23 +137,11 @@ def _parsed(file: BinaryIO, path: Path) -> Manifest:
         found.groups.extend(columns.get("group", [None] * len(rows)))
         found.splits.extend(columns.get("split", [None] * len(rows)))
         before = order(found.paths[-1])
-        number += len(rows)
     return found
 
 
-def find(path: Path, wanted: Collection[str]) -> list[Row]:
-    """The rows of the images at the paths ``wanted``, those that are there; the others are not looked at.
-
-    Raises InputError as :func:`read` does.
-    """
-    with _opened(path) as file:
-        heading, keys = file.readline(), {name.encode() for name in wanted}
-        lines = [line for line in file if line.partition(b"\t")[0] in keys]
-    try:
-        return list(map(Row, *_parsed(io.BytesIO(heading + b"".join(lines)), path)))
-    except InputError:
-        read(path)  # says which line of the whole file it is
-        raise
+def _refused(path: Path) -> InputError:
+    return InputError(f"{path} is no manifest, or of another version of headstart: run `dvc repro`")
 
 
 def _rows(block: bytes, line: "re.Pattern[str]", before: str) -> Optional[list[tuple[str, ...]]]:
@@ -165,28 +156,5 @@ def _rows(block: bytes, line: "re.Pattern[str]", before: str) -> Optional[list[t
     paths = "\n".join([row[0] for row in rows])
     keys = [before, *order(paths).split("\n")]
     ascending = all(map(operator.lt, keys, islice(keys, 1, None)))
-    return rows if ascending and not (".." in paths and any(map(_leads_out, paths.split("\n")))) else None
-
-
-def _leads_out(path: str) -> bool:
-    return ".." in path.split("/")
-
-
-def _fault(block: bytes, heading: Sequence[str], before: str) -> tuple[int, str]:
-    """The number of the first line in ``block`` that is wrong, from 1, and what is wrong with it."""
-    for number, line in enumerate(block.split(b"\n"), 1):
-        try:
-            fields = line.decode().split("\t")
-        except UnicodeDecodeError:
-            return number, "not UTF-8"
-        if len(fields) != len(heading):
-            return number, f"not {len(heading)} columns separated by tabs"
-        for name, field in zip(heading, fields):
-            pattern, complaint = _FIELDS[name]
-            if not re.fullmatch(pattern, field) or (name == "path" and _leads_out(field)):
-                return number, complaint.format(field[:100])
-        key = order(fields[0])
-        if key <= before:
-            return number, f"the path {fields[0]!r} comes twice" if key == before else f"{fields[0]!r} is out of order"
-        before = key
-    return number, "cut short"
+    leads_out = ".." in paths and any(".." in path.split("/") for path in paths.split("\n"))
+    return rows if ascending and not leads_out else None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.backbones import catalogue, zoo
-from stages.backend import mx
+from stages.backend.mx import mxnet_version
 from stages.common.caches import cache_folder
 from stages.common.documents import Document
 from stages.common.errors import InputError
@@ -61,7 +61,7 @@ def remove(folder: Path) -> None:
 
 
 def _key(recipe: Recipe) -> str:
-    parts = [recipe.weights, recipe.backbone, recipe.cut, compile.VERSION, mx.version()]
+    parts = [recipe.weights, recipe.backbone, recipe.cut, compile.VERSION, mxnet_version()]
     return _sha256(json.dumps(parts))
 
 

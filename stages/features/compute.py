@@ -98,12 +98,9 @@ def compute(
             digests = [_digest(place, on_bad) for place in progress(places, desc="reading", leave=False)]
     else:
         digests = list(known)
-    dim = catalogue.find(recipe.backbone).cuts[recipe.cut]
-    images = _Images(places, digests, allocate(len(places), dim), on_bad)
-    about = " ".join([*recipe[:4], recipe.weights[:12]])
-    cache = FeatureCache(cache_folder(runtime.cache), runtime.cache_gb, fingerprint(recipe), about, dim)
+    images = _Images(places, digests, allocate(len(places), length(recipe)), on_bad)
     workers: set[Worker] = set()
-    with contextlib.closing(cache):
+    with contextlib.closing(cached(recipe, runtime)) as cache:
         missing = _fill_from_cache(images, cache, seconds)
         results = _results(missing, images, recipe, runtime, setup)
         bar = progress(total=len(missing), desc="featurizing")
@@ -121,6 +118,17 @@ def compute(
                         cache.put(good, result.features)
                 bar.update(len(chunk.digests))
     return Computed(images.features, images.digests, len(missing), frozenset(workers), seconds)
+
+
+def cached(recipe: Recipe, runtime: params.Runtime) -> FeatureCache:
+    """The features by ``recipe`` that the cache of the params ``runtime`` holds."""
+    about = " ".join([*recipe[:4], recipe.weights[:12]])
+    return FeatureCache(cache_folder(runtime.cache), runtime.cache_gb, fingerprint(recipe), about, length(recipe))
+
+
+def length(recipe: Recipe) -> int:
+    """How many numbers a feature by ``recipe`` has."""
+    return catalogue.find(recipe.backbone).cuts[recipe.cut]
 
 
 class _Images:

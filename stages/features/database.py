@@ -4,15 +4,16 @@ Nothing in it is trusted: tables that are not as they are made here are damage, 
 to its key.
 """
 
-import contextlib
 import shutil
 import sqlite3
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
+
+from stages.common.sqlite import connect, plain, size_on_disk, transaction
 
 FILE = "features.db"
 # The database of earlier versions.
@@ -29,20 +30,15 @@ TRANSACTION = 256
 DROPPED = 32
 # How exactly the time of last use is known, in microseconds: noting it costs as much as storing the entry.
 NOTED = 3600 * 10**6
-# Seconds to wait for other processes that write.
-PATIENCE = 10.0
 # Pages moved in one transaction where space is given back.
 MOVED = 4096
 
 TABLES = (
     # The value last: what stands before it is read without it.
-    b"CREATE TABLE features (key BLOB PRIMARY KEY NOT NULL, used INTEGER NOT NULL, value BLOB NOT NULL)",
-    b"CREATE INDEX by_use ON features (used)",
-    b"CREATE TABLE about (fingerprint BLOB PRIMARY KEY NOT NULL, text TEXT NOT NULL)",
+    "CREATE TABLE features (key BLOB PRIMARY KEY NOT NULL, used INTEGER NOT NULL, value BLOB NOT NULL)",
+    "CREATE INDEX by_use ON features (used)",
+    "CREATE TABLE about (fingerprint BLOB PRIMARY KEY NOT NULL, text TEXT NOT NULL)",
 )
-
-# What may be raised here. A message of SQLite's that quotes what is damaged may not be UTF-8.
-ERRORS = (OSError, sqlite3.Error, UnicodeError)
 
 Limit = Union[Literal["auto"], float]
 
@@ -51,49 +47,16 @@ class Database:
     """The database in ``folder``, which is made where it is missing.
 
     limit_gb: its greatest size in 10⁹ bytes (see :attr:`size`); "auto" is ``SHARE`` of what it and the free space have
-    together. Everything here raises one of ``ERRORS``; see :func:`is_busy` and :func:`is_damage`.
+    together. Everything here raises what ``common.sqlite`` does.
     """
 
     def __init__(self, folder: Path, limit_gb: Limit = "auto") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        held = sum(path.stat().st_size for path in files(folder))
+        held = size_on_disk(folder / FILE)
         self.limit = SHARE * (shutil.disk_usage(folder).free + held) if limit_gb == "auto" else limit_gb * 1e9
-        self._path = folder / FILE
         if not held and (folder / OLD).exists():
             print(f"{folder / OLD} is the feature cache of an earlier version and no longer used", file=sys.stderr)
-        self._connection = sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None)
-        try:
-            self._set_up()
-            self._inode = self._path.stat().st_ino
-        except BaseException:
-            self.close()
-            raise
-
-    def _set_up(self) -> None:
-        # Text that is not UTF-8 is no error then.
-        self._connection.text_factory = bytes
-        if not self._number("PRAGMA page_count"):
-            # Space can be given back without a second copy of the database. Can only be said of a new one.
-            self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError as error:
-                # Here SQLite itself does not wait.
-                if not is_busy(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
-        if not self._rows(query):
-            with self._transaction():
-                if not self._rows(query):
-                    for table in TABLES:
-                        self._connection.execute(table.decode())
-        if sorted(sql for (sql,) in self._rows(query)) != sorted(TABLES):
-            raise sqlite3.DatabaseError("its tables are of another form")
+        self._connection = connect(folder / FILE, TABLES)
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(query, values).fetchall()
@@ -101,31 +64,11 @@ class Database:
     def _number(self, query: str) -> int:
         return int(self._rows(query)[0][0])
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            # After some errors SQLite has done so itself.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-
     @property
     def size(self) -> int:
         """Bytes of the pages in use."""
         pages = self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count")
         return pages * self._number("PRAGMA page_size")
-
-    @property
-    def replaced(self) -> bool:
-        """Whether another file, or none, has taken its place on disk."""
-        try:
-            return self._path.stat().st_ino != self._inode
-        except OSError:
-            return True
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, object]:
         """What is stored (see :func:`unseal`) under those of ``keys`` that are there; at most ``TRANSACTION`` keys."""
@@ -133,7 +76,7 @@ class Database:
         now = time.time_ns() // 1000
         stale = [key for key, used, _ in found if not (isinstance(used, int) and now - NOTED < used <= now)]
         if stale:
-            with self._transaction():
+            with transaction(self._connection):
                 self._rows(f"UPDATE features SET used = ? WHERE key IN ({_places(stale)})", [now, *stale])
         return {key: value for key, _, value in found}
 
@@ -141,7 +84,7 @@ class Database:
         """Stores ``entries`` (key, value), all or none; where they are too many, others are dropped."""
         now = time.time_ns() // 1000
         insert = "INSERT OR REPLACE INTO features (key, used, value) VALUES (?, ?, ?)"
-        with self._transaction():
+        with transaction(self._connection):
             self._connection.executemany(insert, ((key, now, value) for key, value in entries))
             while self.size > self.limit and self._drop_oldest():
                 pass
@@ -158,7 +101,7 @@ class Database:
         """Drops what was used least recently until :attr:`size` is at most ``limit``, and shrinks the file."""
         count = 1
         while count and self.size > limit:
-            with self._transaction():
+            with transaction(self._connection):
                 count = self._drop_oldest()
         free = sys.maxsize
         while free > (free := self._number("PRAGMA freelist_count")):
@@ -169,7 +112,7 @@ class Database:
     def describe(self, fingerprint: bytes, text: str) -> None:
         """Notes in words what ``fingerprint`` stands for."""
         if self._rows("SELECT text FROM about WHERE fingerprint = ?", [fingerprint]) != [(text.encode(),)]:
-            with self._transaction():
+            with transaction(self._connection):
                 self._rows("INSERT OR REPLACE INTO about (fingerprint, text) VALUES (?, ?)", [fingerprint, text])
 
     def count(self) -> int:
@@ -178,9 +121,10 @@ class Database:
 
     def counts(self) -> list[tuple[bytes, int, str]]:
         """(fingerprint, how many features of it there are, what it stands for or "?"), the most first."""
-        start = f"substr(CAST(key AS BLOB), 1, {FINGERPRINT_BYTES})"
+        # Damaged, a value may be missing where none can be.
+        start = f"COALESCE(substr(CAST(key AS BLOB), 1, {FINGERPRINT_BYTES}), x'')"
         counts = self._rows(f"SELECT {start}, COUNT(*) FROM features GROUP BY 1 ORDER BY 2 DESC, 1")
-        about = dict(self._rows("SELECT fingerprint, CAST(substr(text, 1, 200) AS BLOB) FROM about"))
+        about = dict(self._rows("SELECT fingerprint, COALESCE(CAST(substr(text, 1, 200) AS BLOB), x'') FROM about"))
         return [(found, count, plain(about.get(found, b"?").decode(errors="replace"))) for found, count in counts]
 
     def verify(self) -> tuple[int, int]:
@@ -190,37 +134,12 @@ class Database:
             count += 1
             if unseal(key, value) is None:
                 damaged.append((row,))
-        with self._transaction():
+        with transaction(self._connection):
             self._connection.executemany("DELETE FROM features WHERE rowid = ?", damaged)
         return count, len(damaged)
 
     def close(self) -> None:
         self._connection.close()
-
-
-def files(folder: Path) -> list[Path]:
-    """The files of the database in ``folder``."""
-    # The log of changes first: beside a new database it would be taken for that one's.
-    return [path for suffix in ("-wal", "-shm", "") if (path := folder / f"{FILE}{suffix}").exists()]
-
-
-def remove(folder: Path) -> None:
-    """Removes the database in ``folder``. Raises OSError."""
-    for path in files(folder):
-        path.unlink(missing_ok=True)
-
-
-def is_busy(error: Exception) -> bool:
-    """Whether other processes kept the database busy for longer than ``PATIENCE``."""
-    return isinstance(error, sqlite3.OperationalError) and "lock" in str(error)
-
-
-def is_damage(error: Exception) -> bool:
-    """Whether an error comes of what is in the database: not of other processes, and not of the place it lies in."""
-    place = ("unable to open", "readonly", "is full", "I/O error", "denied")
-    if isinstance(error, (OSError, sqlite3.ProgrammingError)) or is_busy(error):
-        return False
-    return not any(words in str(error) for words in place)
 
 
 def seal(key: bytes, payload: bytes) -> bytes:
@@ -238,11 +157,6 @@ def unseal(key: object, value: object) -> Optional[bytes]:
 
 def _crc(key: bytes, payload: bytes) -> bytes:
     return zlib.crc32(payload, zlib.crc32(key)).to_bytes(4, "little")
-
-
-def plain(text: str) -> str:
-    """``text`` without what a terminal would take for more than text."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _places(values: Sequence[object]) -> str:

@@ -6,7 +6,7 @@ import json
 import PIL.features
 
 from stages.backbones import catalogue, parameters
-from stages.backend import mx
+from stages.backend.mx import mxnet_version
 from stages.common import params
 from stages.dataset import decode
 from stages.features import calibrations
@@ -49,6 +49,6 @@ def fingerprint(recipe: Recipe) -> bytes:
         "recipe": recipe._asdict(),
         # Where else the backbone could be cut, say, makes no difference.
         "preprocessing": {name: getattr(backbone, name) for name in preprocessing},
-        "libraries": {"mxnet": mx.version(), **decoders},
+        "libraries": {"mxnet": mxnet_version(), **decoders},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

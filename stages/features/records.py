@@ -6,8 +6,7 @@ vector: little-endian, shape (dim,), the dtype that ``features.json`` names.
 """
 
 import os
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ import psutil
 from numpy.typing import NDArray
 
 from stages.backend.mx import mx
+from stages.common import sums
 from stages.common.documents import Document
 from stages.common.errors import InputError
 from stages.common.files import mapped_array, replacing
@@ -51,26 +51,17 @@ class FeaturesInfo(Document):
         return Recipe(self.backbone, self.cut, self.resize, self.precision, self.weights, self.calibration)
 
 
-class FeaturizeMetrics(Document):
-    """metrics/timing/featurize.json.
+class Work(Document):
+    """work.json: what it took to make the features.
 
-    featurize_seconds: how long all of it took. forward_passes: how many images went through the network; reused: how many did
-    not need to.
-    """
-
-    featurize_seconds: float
-    images_per_second: float
-    forward_passes: int
-    reused: int
-
-
-class FeaturizeWork(Document):
-    """data/features/work.json: what the report tells beside the metrics.
-
-    workers, nodes: how many of them, and of machines, were at work.
+    forward_passes: how many images went through the network; reused: how many did not need to.
+    seconds: how long all of it took. workers, nodes: how many of them, and of machines, were at work.
     seconds_decode and seconds_forward add up the workers' own time.
     """
 
+    forward_passes: int
+    reused: int
+    seconds: float
     workers: int
     nodes: int
     seconds_read: float
@@ -78,14 +69,19 @@ class FeaturizeWork(Document):
     seconds_decode: float
     seconds_forward: float
 
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return self.forward_passes + self.reused
+
 
 def write(subset: str, records: Iterable[tuple[Row, bytes, NDArray[Any]]]) -> None:
-    """Writes ``data/features/<subset>.rec`` and ``.idx``.
+    """Writes ``data/features/<subset>.rec`` and ``.idx``, and beside them their digests and that of ``features.json``.
 
-    records: (list row, SHA-256 digest of the image, feature vector), in row order.
+    records: (list row, SHA-256 digest of the image, feature vector), in row order. ``features.json`` is there already.
     Both files appear only when whole. Raises InputError where the disk is full.
     """
-    rec_path, idx_path = (FEATURES / f"{subset}.{kind}" for kind in ("rec", "idx"))
+    rec_path, idx_path, _ = together = _together(subset)
     with replacing(idx_path) as idx, replacing(rec_path) as rec:
         file = mx.recordio.MXIndexedRecordIO(str(idx), str(rec), "w")
         try:
@@ -100,47 +96,33 @@ def write(subset: str, records: Iterable[tuple[Row, bytes, NDArray[Any]]]) -> No
             whole = False
         if not whole:
             raise InputError(f"{rec_path} could not be written whole: is the disk full?")
+    sums.write(together)
 
 
 def read(subset: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Reads a subset's records: returns features (n, dim) of the stored dtype and labels (n,), in row order.
 
     Features that would take more than ``MEMORY_SHARE`` of the free memory stay on disk, mapped.
-    Raises InputError where the files do not fit together.
+    Raises InputError where the files are not as they were written, or not together.
     """
+    rec_path, idx_path, _ = together = _together(subset)
+    sums.check(together, "run `dvc repro -f featurize`")
     about = FeaturesInfo.load(ABOUT, "run `dvc repro -f featurize`")
     dtype, dim = np.dtype(about.dtype).newbyteorder("<"), about.dim
-    rec_path, idx_path = (FEATURES / f"{subset}.{kind}" for kind in ("rec", "idx"))
     with open(idx_path, "rb") as lines:
         count = sum(1 for _ in lines)
     large = count * dim * dtype.itemsize > MEMORY_SHARE * psutil.virtual_memory().available
     features = mapped_array(dtype, (count, dim), FEATURES) if large else np.empty((count, dim), dtype)
     labels = np.empty(count, np.int64)
-    found = 0
-    for header, payload in _unpacked(rec_path):
-        if len(payload) != dim * dtype.itemsize:
-            raise InputError(f"{rec_path}, record {found}: {len(payload)} bytes are not {dim} {dtype.name} numbers")
-        if found < count:
-            features[found] = np.frombuffer(payload, dtype)
-            labels[found] = int(header.label)
-        found += 1
-    if found != count:
-        raise InputError(f"{rec_path} holds {found} records, {idx_path.name} {count}: run `dvc repro -f featurize`")
+    file = mx.recordio.MXRecordIO(str(rec_path), "r")
+    for row in range(count):
+        header, payload = mx.recordio.unpack(file.read())
+        features[row] = np.frombuffer(payload, dtype)
+        labels[row] = int(header.label)
+    file.close()
     return features, labels
 
 
-def _unpacked(path: Path) -> Iterator[tuple[Any, bytes]]:
-    """Yields (IRHeader, payload) for every record of the file at ``path``."""
-    file = mx.recordio.MXRecordIO(str(path), "r")
-    row = 0
-    while True:
-        try:
-            record = file.read()
-            if record is None:
-                break
-            unpacked = mx.recordio.unpack(record)
-        except (mx.base.MXNetError, struct.error):
-            raise InputError(f"{path} is damaged at record {row}: run `dvc repro -f featurize`") from None
-        yield unpacked
-        row += 1
-    file.close()
+def _together(subset: str) -> list[Path]:
+    """The files of a subset and what says how to read them: only together do they mean something."""
+    return [FEATURES / f"{subset}.rec", FEATURES / f"{subset}.idx", ABOUT]

@@ -1,6 +1,5 @@
 """What the report tells of: gathered from the test and from what the stages before it left."""
 
-import csv
 import io
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,17 +7,18 @@ from typing import NamedTuple, Optional
 
 from PIL import Image
 
+from stages.classifier.curves import KEPT, Curves
 from stages.classifier.head import Logits
-from stages.classifier.scores import KeptScores, Labels, TestMetrics, TrainMetrics, TrainTiming, softmax
+from stages.classifier.scores import KeptScores, Labels, TestMetrics, TrainMetrics, softmax
 from stages.classifier.trained import HeadInfo
 from stages.common import params
 from stages.common.errors import InputError
-from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT, TIMING
+from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT
 from stages.dataset import lists, manifest
 from stages.dataset.decode import decode
 from stages.dataset.places import Place, read, within
 from stages.dataset.sources import table
-from stages.features.records import WORK, FeaturizeMetrics, FeaturizeWork
+from stages.features.records import Work
 from stages.report.figures import Probabilities, least_sure, surest_mistakes
 
 # Of a thumbnail's longer side, in pixels: sharp on a phone's screen, and a page of them stays small.
@@ -32,19 +32,12 @@ class Picture(NamedTuple):
     jpeg: Optional[bytes]
 
 
-class Curves(NamedTuple):
-    """A quantity by epoch, of both subsets."""
-
-    train: list[float]
-    valid: list[float]
-
-
 @dataclass(frozen=True)
 class Contents:
     """classes: their names by label. labels, probabilities: of the test images.
 
     pictures: by row, of those that ``figures.surest_mistakes`` and ``figures.least_sure`` name.
-    training, kept, epoch_time, featurizing, work: what these stages measured.
+    curves, training, kept, work: what the stages before it measured.
     made_of: {heading: {name: what to say}}.
     """
 
@@ -53,22 +46,30 @@ class Contents:
     labels: Labels
     probabilities: Probabilities
     pictures: dict[int, Picture]
-    loss: Curves
-    top1: Curves
+    curves: Curves
     training: TrainMetrics
     kept: KeptScores
-    epoch_time: TrainTiming
-    featurizing: FeaturizeMetrics
-    work: FeaturizeWork
+    work: Work
     made_of: dict[str, dict[str, str]]
 
 
-def gather(given: params.Params, info: HeadInfo, metrics: TestMetrics, labels: Labels, logits: Logits) -> Contents:
+def gather(
+    given: params.Params,
+    info: HeadInfo,
+    metrics: TestMetrics,
+    labels: Labels,
+    logits: Logits,
+    curves: Curves,
+    work: Work,
+) -> Contents:
     """All that the report tells of a test; info: about the head that was tested, labels, logits: of the test images.
 
     Raises InputError where what other stages left does not fit, or is missing.
     """
     probabilities = softmax(logits)
+    training = TrainMetrics.load(METRICS / "train.json")
+    if not 1 <= training.best_epoch <= len(curves.seconds):
+        raise InputError(f"{CURVES} and {METRICS / 'train.json'} are not of one training: run `dvc repro -f train`")
     return Contents(
         metrics=metrics,
         classes=info.features.classes,
@@ -77,13 +78,10 @@ def gather(given: params.Params, info: HeadInfo, metrics: TestMetrics, labels: L
         pictures=_pictures(
             {*surest_mistakes(probabilities, labels), *least_sure(probabilities, labels)}, labels, given.dataset
         ),
-        loss=Curves(_curve("train", "loss"), _curve("valid", "loss")),
-        top1=Curves(_curve("train", "top1"), _curve("valid", "top1")),
-        training=TrainMetrics.load(METRICS / "train.json"),
-        kept=KeptScores.load(CURVES / "kept.json"),
-        epoch_time=TrainTiming.load(TIMING / "train.json"),
-        featurizing=FeaturizeMetrics.load(TIMING / "featurize.json"),
-        work=FeaturizeWork.load(WORK),
+        curves=curves,
+        training=training,
+        kept=KeptScores.load(KEPT),
+        work=work,
         made_of=_made_of(given, info, metrics.images),
     )
 
@@ -121,12 +119,6 @@ def thumbnail(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80, optimize=True)
     return buffer.getvalue()
-
-
-def _curve(subset: str, name: str) -> list[float]:
-    """As DVCLive left it."""
-    with open(CURVES / "plots" / "metrics" / subset / f"{name}.tsv", encoding="utf-8", newline="") as file:
-        return [float(row[name]) for row in csv.DictReader(file, delimiter="\t")]
 
 
 def _made_of(given: params.Params, info: HeadInfo, test_images: int) -> dict[str, dict[str, str]]:

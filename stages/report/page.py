@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jinja2
 
 from stages.common.files import write_text
-from stages.features.records import FeaturizeWork
+from stages.features.records import Work
 from stages.report import figures
 from stages.report.contents import Contents, Picture
 
@@ -42,7 +42,7 @@ def write(path: Path, contents: Contents) -> None:
     The same contents give the same bytes. Any text is shown as text, whatever is in it.
     """
     classes, labels, probabilities = contents.classes, contents.labels, contents.probabilities
-    metrics, best_epoch = contents.metrics, contents.training.best_epoch
+    metrics, curves, best_epoch = contents.metrics, contents.curves, contents.training.best_epoch
     confusion = figures.confusion_matrix(probabilities.argmax(axis=1), labels, len(classes))
     pairs = figures.worst_pairs(classes, confusion)
     environment = jinja2.Environment(
@@ -54,13 +54,12 @@ def write(path: Path, contents: Contents) -> None:
         interval=figures.wilson(metrics.top1, metrics.images),
         classes=classes,
         charts=[
-            ("Loss", figures.chart(contents.loss._asdict(), best_epoch, floor=0.0)),
-            ("Top-1 accuracy", figures.chart(contents.top1._asdict(), best_epoch, ceiling=1.0)),
+            ("Loss", figures.chart(curves.loss._asdict(), best_epoch, floor=0.0)),
+            ("Top-1 accuracy", figures.chart(curves.top1._asdict(), best_epoch, ceiling=1.0)),
         ],
         training=contents.training,
         kept=contents.kept,
-        epochs=len(contents.loss.train),
-        epoch_seconds=contents.epoch_time.seconds_per_epoch,
+        epoch_seconds=curves.seconds,
         confusion=confusion.tolist(),
         heat_map=figures.heat_map(confusion) if len(classes) > TABLE_CLASSES else None,
         pairs=pairs[:PAIRS],
@@ -72,7 +71,6 @@ def write(path: Path, contents: Contents) -> None:
             ("surest mistakes", _examples(figures.surest_mistakes(probabilities, labels), contents)),
             ("least sure, and right", _examples(figures.least_sure(probabilities, labels), contents)),
         ],
-        featurizing=contents.featurizing,
         work=contents.work,
         spent=_spent(contents.work),
         made_of=contents.made_of,
@@ -90,7 +88,7 @@ def _examples(rows: Iterable[int], contents: Contents) -> list[Example]:
     return examples
 
 
-def _spent(work: FeaturizeWork) -> list[tuple[str, float]]:
+def _spent(work: Work) -> list[tuple[str, float]]:
     # Workers run side by side, so their seconds may add up to more than passed.
     return [
         ("reading the files", work.seconds_read),

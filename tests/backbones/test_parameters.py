@@ -5,6 +5,7 @@ import pytest
 
 from stages.backbones import parameters
 from stages.backend.mx import mx
+from stages.common import sums
 from stages.common.errors import InputError
 from stages.common.files import sha256
 
@@ -47,8 +48,17 @@ def test_the_same_tensors_are_the_same_bytes(tmp_path):
     ],
 )
 def test_an_info_that_cannot_be_used_is_one_sentence(tmp_path, text, what):
+    path = tmp_path / "weights.json"
     if text is not None:
-        (tmp_path / "weights.json").write_text(text)
-    with pytest.raises(InputError) as caught:
+        path.write_text(text)
+        sums.write([path])
+    with pytest.raises(InputError, match=f"^{path} {what}: run `dvc repro"):
         parameters.read_info(tmp_path)
-    assert str(caught.value) == f"{tmp_path}/weights.json {what}: run `dvc repro`"
+
+
+def test_an_info_that_is_not_as_it_was_written_is_refused(tmp_path):
+    parameters.save(tmp_path, TENSORS, "vgg16", "a file", "")
+    path = tmp_path / "weights.json"
+    path.write_text(path.read_text().replace("vgg16", "vgg19"))
+    with pytest.raises(InputError, match=f"^{path} is damaged or of another run "):
+        parameters.read_info(tmp_path)

@@ -6,7 +6,7 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 
 from stages.classifier import scores
-from stages.classifier.scores import KeptScores, Scores, TrainMetrics, TrainTiming, per_class_accuracy, score
+from stages.classifier.scores import KeptScores, Scores, TrainMetrics, per_class_accuracy, score
 from stages.classifier.scores import softmax as probabilities
 
 
@@ -103,7 +103,6 @@ def test_training_metrics_are_flat_and_rounded():
     assert list(KeptScores.of(train, valid).model_dump().items()) == [
         ("train_loss", 0.123457), ("train_top1", 0.5), ("train_top5", 1.0), ("valid_top5", 1.0),
     ]  # fmt: skip
-    assert TrainTiming.of([0.1, 0.12346]).model_dump() == {"seconds_per_epoch": 0.1117}
 
 
 def test_classes_without_images_do_not_count_in_the_mean_of_the_classes():

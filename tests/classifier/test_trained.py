@@ -10,9 +10,10 @@ import pytest
 from stages.backbones import parameters, zoo
 from stages.backend.mx import mx
 from stages.classifier import head, trained
-from stages.common import params
+from stages.common import params, sums
 from stages.common.errors import InputError
 from stages.common.layout import MODEL, WEIGHTS
+from stages.features.records import ABOUT
 from tests.classifier.made import features_info, network
 
 CPU = mx.cpu()
@@ -62,7 +63,7 @@ def test_what_is_saved_is_loaded_without_the_weights(vgg, cut, dim, trainable):
 def test_every_layer_behind_the_cut_is_saved_frozen_or_not(vgg, cut, shapes):
     made = built(cut)
     save(made, cut)
-    assert sorted(os.listdir(MODEL)) == ["head.json", "head.params"]
+    assert sorted(os.listdir(MODEL)) == ["head.json", "head.params", "head.sha256"]
     saved = mx.nd.load(str(MODEL / "head.params"))
     weights = {f"{place}.weight": shape for place, shape in shapes.items()}
     assert {name: value.shape for name, value in saved.items() if value.ndim == 2} == weights
@@ -81,7 +82,7 @@ def test_saving_replaces_what_was_there(vgg):
     save(built(seed=2))
     second = (MODEL / "head.params").read_bytes()
     save(built(seed=1))
-    assert sorted(os.listdir(MODEL)) == ["head.json", "head.params"]
+    assert sorted(os.listdir(MODEL)) == ["head.json", "head.params", "head.sha256"]
     assert (MODEL / "head.params").read_bytes() == first != second
 
 
@@ -123,9 +124,10 @@ def test_damaged_facts_are_refused(vgg):
     save(built())
     path = MODEL / "head.json"
     whole = path.read_text(encoding="utf-8")
-    path.write_text(whole[: len(whole) // 2], encoding="utf-8")
-    assert refused().startswith("data/model/head.json is damaged: ")
+    path.write_text(whole.replace("red panda", "red pandy"), encoding="utf-8")
+    assert refused().startswith("data/model/head.json is damaged or of another run ")
     path.write_text(json.dumps({**json.loads(whole), "train_images": None}))
+    sums.write([path])
     assert refused().startswith("data/model/head.json is of another version of headstart: ")
 
 
@@ -135,6 +137,7 @@ def test_facts_of_another_head_are_refused(vgg):
     facts = json.loads(path.read_text(encoding="utf-8"))
     facts["features"]["classes"].append("fox")
     path.write_text(json.dumps(facts))
+    sums.write([path])
     assert refused() == "data/model/head.params does not fit head.json: run `dvc repro -f train`"
 
 
@@ -151,3 +154,13 @@ def test_the_weights_must_be_those_it_was_trained_on(vgg, vgg_file):
     flip(path)
     with pytest.raises(InputError, match="^data/weights is not what the classifier in data/model was trained on: "):
         trained.check_weights(info)
+
+
+def test_features_must_be_of_the_kind_it_was_trained_on(vgg):
+    about, _, _ = save(built())
+    _, info = trained.load(CPU)
+    about.save(ABOUT)
+    trained.check_features(info)
+    about.model_copy(update={"fingerprint": "34"}).save(ABOUT)
+    with pytest.raises(InputError, match="^data/features is not what the classifier in data/model was trained on: "):
+        trained.check_features(info)

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from stages.common import sqlite
 from stages.features import database
 from stages.features.database import Database, seal
 
@@ -132,13 +133,13 @@ def test_readers_do_not_wait_for_a_writer(filled, folder):
 
 
 def test_a_database_that_others_keep_busy_is_busy_not_damaged(folder, filled, monkeypatch):
-    monkeypatch.setattr(database, "PATIENCE", 0.2)
+    monkeypatch.setattr(sqlite, "PATIENCE", 0.2)
     with contextlib.closing(sqlite3.connect(folder / "features.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with contextlib.closing(Database(folder, 1)) as ours:
             with pytest.raises(sqlite3.OperationalError) as error:
                 ours.write(entries([COUNT]))
-            assert database.is_busy(error.value) and not database.is_damage(error.value)
+            assert sqlite.is_busy(error.value) and not sqlite.is_damage(error.value)
             other.execute("ROLLBACK")
             ours.write(entries([COUNT]))
             assert ours.count() == COUNT + 1
@@ -179,7 +180,7 @@ def test_an_index_of_uses_that_is_empty_is_damage(filled, folder):
     with contextlib.closing(Database(folder, 1)) as damaged:
         with pytest.raises(sqlite3.DatabaseError) as error:
             damaged.prune(1e6)
-        assert database.is_damage(error.value)
+        assert sqlite.is_damage(error.value)
 
 
 def test_one_of_the_old_form_is_told_about_once_and_left_alone(folder, capsys):
@@ -191,7 +192,7 @@ def test_one_of_the_old_form_is_told_about_once_and_left_alone(folder, capsys):
     said = capsys.readouterr().err
     assert said == f"{folder}/cache.db is the feature cache of an earlier version and no longer used\n"
     assert (folder / "cache.db").read_bytes() == b"of the old form"
-    database.remove(folder)
+    sqlite.remove(folder / "features.db")
     assert os.listdir(folder) == ["cache.db"]
 
 

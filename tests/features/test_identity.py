@@ -6,7 +6,6 @@ import PIL.features
 import pytest
 
 from stages.backbones.catalogue import BACKBONES
-from stages.backend import mx
 from stages.common import params
 from stages.common.errors import InputError
 from stages.common.files import sha256
@@ -123,7 +122,7 @@ def test_library_versions_change_the_fingerprint(monkeypatch, library):
     before = identity.fingerprint(recipe())
     version = PIL.features.version
     if library == "mxnet":
-        monkeypatch.setattr(mx, "version", lambda: "1.9.2")
+        monkeypatch.setattr(identity, "mxnet_version", lambda: "1.9.2")
     else:
         monkeypatch.setattr(PIL.features, "version", lambda name: "0.0" if name == library else version(name))
     assert identity.fingerprint(recipe()) != before

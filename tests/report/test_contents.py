@@ -8,7 +8,7 @@ from PIL import Image
 
 from bench.pictures import photo
 from stages.backend.mx import mx
-from stages.classifier import scores, trained
+from stages.classifier import curves, scores, trained
 from stages.common import params
 from stages.common.errors import InputError
 from stages.common.layout import METRICS, SPLIT
@@ -36,7 +36,9 @@ def gathered(swapped=False):
     features, labels = records.read("test")
     logits = head.logits(features)
     metrics = scores.TestMetrics.load(METRICS / "test.json")
-    return contents.gather(params.load(), info, metrics, labels[::-1] if swapped else labels, logits)
+    course, work = curves.read(info.train.epochs), records.Work.load(records.WORK)
+    labels = labels[::-1] if swapped else labels
+    return contents.gather(params.load(), info, metrics, labels, logits, course, work)
 
 
 def test_every_test_image_of_few_is_shown(here):
@@ -61,8 +63,8 @@ def test_an_image_that_is_not_at_hand_has_no_picture(here, tmp_path, monkeypatch
 
 def test_curves_are_as_long_as_the_training(here):
     found = gathered()
-    assert {len(values) for curves in (found.loss, found.top1) for values in curves} == {3}
-    assert found.top1.valid[found.training.best_epoch - 1] == pytest.approx(found.training.valid_top1, abs=1e-6)
+    assert {len(values) for curve in (found.curves.loss, found.curves.top1) for values in curve} == {3}
+    assert found.curves.top1.valid[found.training.best_epoch - 1] == pytest.approx(found.training.valid_top1, abs=1e-6)
 
 
 def test_what_made_it_says_all_that_matters(here):

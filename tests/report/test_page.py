@@ -9,11 +9,12 @@ import pytest
 
 from bench.pictures import photo
 from stages.classifier import scores
-from stages.features.records import FeaturizeMetrics, FeaturizeWork
+from stages.classifier.curves import Curve, Curves
 from stages.report import page as report
-from stages.report.contents import Contents, Curves, Picture, thumbnail
+from stages.report.contents import Contents, Picture, thumbnail
 from stages.report.figures import least_sure, surest_mistakes
 from tests.browser import opened
+from tests.classifier.made import featurizing
 
 pytestmark = pytest.mark.xdist_group("report")
 
@@ -47,15 +48,10 @@ def contents(classes, per_class=8, epochs=6, seed=0, **changed):
         "labels": labels,
         "probabilities": probabilities,
         "pictures": {row: Picture(f"{classes[labels[row]]}/{row}.jpg", jpeg(row % 4)) for row in shown},
-        "loss": Curves(falling, falling),
-        "top1": Curves(rising, rising),
+        "curves": Curves(Curve(falling, falling), Curve(rising, rising), [0.5] * epochs),
         "training": scores.TrainMetrics.of(max(1, epochs - 1), found),
         "kept": scores.KeptScores.of(found, found),
-        "epoch_time": scores.TrainTiming.of([0.5] * epochs),
-        "featurizing": FeaturizeMetrics(featurize_seconds=40.0, images_per_second=2.5, forward_passes=60, reused=40),
-        "work": FeaturizeWork(
-            workers=2, nodes=1, seconds_read=0.25, seconds_cache=0.0, seconds_decode=61.0, seconds_forward=3.0
-        ),
+        "work": featurizing(),
         "made_of": {"Data": {"data set": "digits"}, "Training": {"lr": "0.01"}},
     }  # fmt: skip
     return Contents(**{**made, **changed})
@@ -97,8 +93,8 @@ def test_any_number_of_epochs_is_drawn(tmp_path, epochs):
 
 
 def test_each_epoch_of_a_chart_says_its_numbers(tmp_path):
-    curves = Curves([0.5, 0.25], [1, 0.125])
-    page = written(tmp_path, ["a", "b"], epochs=2, loss=curves, top1=curves).read_text()
+    curve = Curve([0.5, 0.25], [1, 0.125])
+    page = written(tmp_path, ["a", "b"], epochs=2, curves=Curves(curve, curve, [1, 1])).read_text()
     assert re.findall("<title>(epoch .*?)</title>", page)[:2] == [
         "epoch 1: train 0.5, valid 1",
         "epoch 2: train 0.25, valid 0.125",

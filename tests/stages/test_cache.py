@@ -15,6 +15,7 @@ from stages.dataset import index, looking
 from stages.dataset.places import Place
 from stages.features.database import Database
 from stages.features.store import FeatureCache
+from tests.damage import KINDS, SOAK, damaged
 
 DIM, COUNT = 1280, 400
 FINGERPRINT = bytes(range(32))
@@ -119,7 +120,7 @@ def test_what_cannot_be_read_is_one_sentence_and_can_be_dropped(folder, capsys, 
 
 
 def test_a_busy_cache_is_not_to_be_removed(folder, monkeypatch):
-    monkeypatch.setattr("stages.features.database.PATIENCE", 0.1)
+    monkeypatch.setattr("stages.common.sqlite.PATIENCE", 0.1)
     with contextlib.closing(sqlite3.connect(folder / "features.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(InputError, match=r"cannot be read \(database is locked\)$"):
@@ -146,3 +147,61 @@ def test_a_cache_that_is_off_is_said_to_be(monkeypatch):
     monkeypatch.setenv("HEADSTART_CACHE", "off")
     with pytest.raises(InputError, match="cache is off"):
         cache.main([])
+
+
+# Damage
+
+
+KEYS = [b"/photos/%03d.jpg" % number for number in range(200)]
+STAMP = index.Stamp(100, 1, 1, 1)
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Both databases, with much structure and little in it; returns the folder and its files."""
+    folder = tmp_path / "small"
+    monkeypatch.setenv("HEADSTART_CACHE", str(folder))
+    with contextlib.closing(FeatureCache(folder, 1, FINGERPRINT, "test", 8)) as features:
+        features.put(DIGESTS, FEATURES[:, :8])
+    with contextlib.closing(index.Index(folder)) as known:
+        known.keep(index.Entry(key, STAMP, 2**60, index.Known("ab" * 32, None, "2")) for key in KEYS)
+    return folder, {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def restore(folder, whole):
+    for path in folder.iterdir():
+        path.unlink()
+    for name, data in whole.items():
+        (folder / name).write_bytes(data)
+
+
+def use(folder):
+    """Asks and fills both; fails where one tells what is not so."""
+    with contextlib.closing(FeatureCache(folder, 1, FINGERPRINT, "test", 8)) as features:
+        for _ in range(2):
+            found = features.get(DIGESTS)
+            assert all(f is None or np.array_equal(f, FEATURES[row, :8]) for row, f in enumerate(found))
+            features.put(DIGESTS, FEATURES[:, :8])
+    with contextlib.closing(index.Index(folder)) as known:
+        wanted = index.Known("ab" * 32, None, "2")
+        assert set(known.known(dict.fromkeys(KEYS, STAMP)).values()) <= {wanted}
+        assert known.known({key: STAMP._replace(changed=7) for key in KEYS}) == {}
+        known.keep([index.Entry(KEYS[0], STAMP, 2**60, wanted)])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["features.db", "index.db"])
+def test_damage_costs_time_and_nothing_else(small, capsys, name):
+    folder, whole = small
+    actions = [], [["show"], ["verify"], ["prune", "0.00001"], ["show"]]
+    for number, (kind, data) in enumerate(damaged(whole[name], bytes(len(whole[name])), 12 * SOAK, name)):
+        restore(folder, {**whole, name: data})
+        for action in actions[number // len(KINDS) % 2]:
+            with contextlib.suppress(InputError):
+                cache.main(action)
+        use(folder)
+        cache.main(["clear"])
+        assert [path.name for path in folder.iterdir()] == [], kind
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    assert all(line.isprintable() for line in (said.out + said.err).splitlines())

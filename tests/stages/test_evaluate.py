@@ -13,16 +13,16 @@ from bench.pictures import encoded, photo
 from stages import evaluate
 from stages.backbones.parameters import WeightsInfo
 from stages.backend.mx import mx
-from stages.classifier import head, trained
-from stages.classifier.scores import KeptScores, Scores, TrainMetrics, TrainTiming
+from stages.classifier import curves, head, trained
+from stages.classifier.scores import KeptScores, Scores, TrainMetrics
 from stages.common import params
 from stages.common.errors import InputError
 from stages.common.files import sha256, write_text
-from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT, TIMING, WEIGHTS
+from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT, WEIGHTS
 from stages.dataset import lists, manifest
 from stages.dataset.lists import Row
 from stages.features import records
-from tests.classifier.made import features_info, network
+from tests.classifier.made import features_info, featurizing, network
 from tests.conftest import BACKBONE
 
 WIDTH = 256
@@ -65,18 +65,21 @@ def stage(workspace, weights_file):
     built.trained(mx.nd.zeros((1, WIDTH)))
     built.trained[-1].weight.set_data(mx.nd.array(np.eye(len(CLASSES), WIDTH)))
     weights = {"backbone": BACKBONE, "source": "a file", "source_sha256": "0123456789abcdef", "sha256": about.weights}
-    trained.save(built, about, WeightsInfo(**weights, parameters=470072), params.load().train, 20, 10)
+    trained.save(
+        built,
+        about,
+        WeightsInfo(**weights, parameters=470072),
+        params.load().train.model_copy(update={"epochs": 3}),
+        20,
+        10,
+    )
     shutil.rmtree(WEIGHTS)
     scores = Scores(0.5, 0.5, 1.0)
     TrainMetrics.of(2, scores).save(METRICS / "train.json")
-    TrainTiming.of([0.1] * 3).save(TIMING / "train.json")
-    KeptScores.of(scores, scores).save(CURVES / "kept.json")
-    took = records.FeaturizeMetrics(featurize_seconds=1.0, images_per_second=36.0, forward_passes=36, reused=0)
-    took.save(TIMING / "featurize.json")
-    seconds = {"seconds_read": 0.0, "seconds_cache": 0.0, "seconds_decode": 0.5, "seconds_forward": 0.75}
-    records.FeaturizeWork(workers=2, nodes=1, **seconds).save(records.WORK)
-    for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1"):
-        name = curve.split("/")[1]
+    KeptScores.of(scores, scores).save(curves.KEPT)
+    featurizing().save(records.WORK)
+    for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1", "seconds"):
+        name = curve.split("/")[-1]
         write_text(CURVES / f"plots/metrics/{curve}.tsv", f"step\t{name}\n0\t0.5\n1\t0.75\n2\t0.625\n")
     return folder
 
@@ -95,6 +98,17 @@ def test_metrics(stage, capsys):
     # cat 1/2, dög 1/2, red panda 0/1, ant 1/1; the others have no images.
     assert metrics["mean_class_accuracy"] == pytest.approx((0.5 + 0.5 + 0 + 1) / 4)
     assert capsys.readouterr().out == "6 test images: top-1 0.5000, top-5 0.8333\n"
+
+
+def test_timing_is_of_the_features_and_the_training(stage):
+    evaluate.main()
+    assert json.loads((METRICS / "timing.json").read_text()) == {
+        "featurize_seconds": 40.0,
+        "images_per_second": 2.5,
+        "forward_passes": 60,
+        "reused": 40,
+        "seconds_per_epoch": 0.625,
+    }
 
 
 def test_the_table_names_what_every_image_is_and_was_taken_for(stage):
@@ -191,7 +205,7 @@ def test_features_of_another_list_are_refused(stage):
 
 
 def test_run_again_it_writes_the_same(stage):
-    written = ["classes.csv", "confusion.csv", "report.html", "test.json"]
+    written = ["classes.csv", "confusion.csv", "report.html", "test.json", "timing.json"]
     before = {path.name for path in METRICS.iterdir()}
 
     def outputs():
@@ -205,5 +219,11 @@ def test_run_again_it_writes_the_same(stage):
 
 
 def test_only_the_test_images_are_read(stage):
-    assert sorted(path.name for path in stage.glob("data/features/*")) == ["features.json", "test.idx", "test.rec", "work.json"]
+    assert sorted(path.name for path in stage.glob("data/features/*")) == [
+        "features.json",
+        "test.idx",
+        "test.rec",
+        "test.sha256",
+        "work.json",
+    ]
     evaluate.main()

