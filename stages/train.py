@@ -6,7 +6,7 @@ from stages.backbones import parameters, zoo
 from stages.backend import devices
 from stages.classifier import curves, head, trained
 from stages.classifier.fit import fit
-from stages.classifier.scores import KeptScores, TrainMetrics, score
+from stages.classifier.scores import Kept, TrainMetrics, score
 from stages.common import params
 from stages.common.errors import run
 from stages.common.layout import CURVES, METRICS
@@ -30,8 +30,9 @@ def main() -> None:
     trained.save(built, about, parameters.read_info(), settings, len(train[1]), len(valid[1]))
 
     on_train, on_valid = (score(built.blocks(features), labels) for features, labels in (train, valid))
-    TrainMetrics.of(fitted.best_epoch, on_valid).save(METRICS / "train.json")
-    KeptScores.of(on_train, on_valid).save(curves.KEPT)
+    kept = Kept.of(fitted.best_epoch, on_train, on_valid)
+    kept.save(curves.KEPT)
+    TrainMetrics.of(kept).save(METRICS / "train.json")
     print(
         f"best epoch {fitted.best_epoch} of {settings.epochs}: "
         f"top-1 {on_train.top1:.4f} train, {on_valid.top1:.4f} valid"

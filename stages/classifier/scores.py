@@ -24,32 +24,34 @@ class Scores(NamedTuple):
     top5: float
 
 
+class Kept(Document):
+    """metrics/curves/kept.json: the number, from 1, of the epoch that was kept, and its scores, without dropout."""
+
+    best_epoch: int
+    train_loss: float
+    train_top1: float
+    train_top5: float
+    valid_loss: float
+    valid_top1: float
+    valid_top5: float
+
+    @classmethod
+    def of(cls, best_epoch: int, train: Scores, valid: Scores) -> "Kept":
+        """From the scores of both subsets."""
+        return cls(best_epoch=best_epoch, **_rounded("train_", train), **_rounded("valid_", valid))
+
+
 class TrainMetrics(Document):
-    """metrics/train.json: how the epoch that was kept does on the validation images, and its number, from 1."""
+    """metrics/train.json: of :class:`Kept`, what an experiment is chosen by."""
 
     valid_top1: float
     valid_loss: float
     best_epoch: int
 
     @classmethod
-    def of(cls, best_epoch: int, valid: Scores) -> "TrainMetrics":
-        """valid: by the epoch that was kept."""
-        return cls(valid_top1=round(valid.top1, DIGITS), valid_loss=round(valid.loss, DIGITS), best_epoch=best_epoch)
-
-
-class KeptScores(Document):
-    """metrics/curves/kept.json: of the epoch that was kept, without dropout, what metrics/train.json leaves out."""
-
-    train_loss: float
-    train_top1: float
-    train_top5: float
-    valid_top5: float
-
-    @classmethod
-    def of(cls, train: Scores, valid: Scores) -> "KeptScores":
-        """From the scores of both subsets."""
-        scores = {"train_loss": train.loss, "train_top1": train.top1, "train_top5": train.top5}
-        return cls(**{name: round(value, DIGITS) for name, value in {**scores, "valid_top5": valid.top5}.items()})
+    def of(cls, kept: Kept) -> "TrainMetrics":
+        """The part of it that is here."""
+        return cls(valid_top1=kept.valid_top1, valid_loss=kept.valid_loss, best_epoch=kept.best_epoch)
 
 
 class TestMetrics(Document):
@@ -64,8 +66,12 @@ class TestMetrics(Document):
     @classmethod
     def of(cls, scores: Scores, by_class: NDArray[np.float64], images: int) -> "TestMetrics":
         """by_class: as :func:`per_class_accuracy` returns it."""
-        found = {**scores._asdict(), "mean_class_accuracy": float(np.nanmean(by_class))}
-        return cls(images=images, **{name: round(value, DIGITS) for name, value in found.items()})
+        mean = round(float(np.nanmean(by_class)), DIGITS)
+        return cls(images=images, **_rounded("", scores), mean_class_accuracy=mean)
+
+
+def _rounded(prefix: str, scores: Scores) -> dict[str, float]:
+    return {prefix + name: round(value, DIGITS) for name, value in scores._asdict().items()}
 
 
 def score(blocks: Iterable[NDArray[Any]], labels: Labels) -> Scores:

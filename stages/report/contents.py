@@ -9,11 +9,11 @@ from PIL import Image
 
 from stages.classifier.curves import KEPT, Curves
 from stages.classifier.head import Logits
-from stages.classifier.scores import KeptScores, Labels, TestMetrics, TrainMetrics, softmax
+from stages.classifier.scores import Kept, Labels, TestMetrics, softmax
 from stages.classifier.trained import HeadInfo
 from stages.common import params
 from stages.common.errors import InputError
-from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT
+from stages.common.layout import MANIFEST, SPLIT
 from stages.dataset import lists, manifest
 from stages.dataset.decode import decode
 from stages.dataset.places import Place, read, within
@@ -37,7 +37,7 @@ class Contents:
     """classes: their names by label. labels, probabilities: of the test images.
 
     pictures: by row, of those that ``figures.surest_mistakes`` and ``figures.least_sure`` name.
-    curves, training, kept, work: what the stages before it measured.
+    curves, kept, work: what the stages before it measured.
     made_of: {heading: {name: what to say}}.
     """
 
@@ -47,8 +47,7 @@ class Contents:
     probabilities: Probabilities
     pictures: dict[int, Picture]
     curves: Curves
-    training: TrainMetrics
-    kept: KeptScores
+    kept: Kept
     work: Work
     made_of: dict[str, dict[str, str]]
 
@@ -67,9 +66,9 @@ def gather(
     Raises InputError where what other stages left does not fit, or is missing.
     """
     probabilities = softmax(logits)
-    training = TrainMetrics.load(METRICS / "train.json")
-    if not 1 <= training.best_epoch <= len(curves.seconds):
-        raise InputError(f"{CURVES} and {METRICS / 'train.json'} are not of one training: run `dvc repro -f train`")
+    kept = Kept.load(KEPT, "run `dvc repro -f train`")
+    if not 1 <= kept.best_epoch <= len(curves.seconds):
+        raise InputError(f"{KEPT} and the curves beside it are not of one training: run `dvc repro -f train`")
     return Contents(
         metrics=metrics,
         classes=info.features.classes,
@@ -79,8 +78,7 @@ def gather(
             {*surest_mistakes(probabilities, labels), *least_sure(probabilities, labels)}, labels, given.dataset
         ),
         curves=curves,
-        training=training,
-        kept=KeptScores.load(KEPT),
+        kept=kept,
         work=work,
         made_of=_made_of(given, info, metrics.images),
     )

@@ -42,7 +42,7 @@ def write(path: Path, contents: Contents) -> None:
     The same contents give the same bytes. Any text is shown as text, whatever is in it.
     """
     classes, labels, probabilities = contents.classes, contents.labels, contents.probabilities
-    metrics, curves, best_epoch = contents.metrics, contents.curves, contents.training.best_epoch
+    metrics, curves, best_epoch = contents.metrics, contents.curves, contents.kept.best_epoch
     confusion = figures.confusion_matrix(probabilities.argmax(axis=1), labels, len(classes))
     pairs = figures.worst_pairs(classes, confusion)
     environment = jinja2.Environment(
@@ -57,7 +57,6 @@ def write(path: Path, contents: Contents) -> None:
             ("Loss", figures.chart(curves.loss._asdict(), best_epoch, floor=0.0)),
             ("Top-1 accuracy", figures.chart(curves.top1._asdict(), best_epoch, ceiling=1.0)),
         ],
-        training=contents.training,
         kept=contents.kept,
         epoch_seconds=curves.seconds,
         confusion=confusion.tolist(),

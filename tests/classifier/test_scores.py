@@ -6,7 +6,7 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 
 from stages.classifier import scores
-from stages.classifier.scores import KeptScores, Scores, TrainMetrics, per_class_accuracy, score
+from stages.classifier.scores import Kept, Scores, TrainMetrics, per_class_accuracy, score
 from stages.classifier.scores import softmax as probabilities
 
 
@@ -97,11 +97,13 @@ def test_a_class_that_is_never_right_has_zero():
 
 def test_training_metrics_are_flat_and_rounded():
     train, valid = Scores(0.12345678, 0.5, 1.0), Scores(1 / 3, 2 / 3, 1.0)
-    assert list(TrainMetrics.of(2, valid).model_dump().items()) == [
+    kept = Kept.of(2, train, valid)
+    assert list(TrainMetrics.of(kept).model_dump().items()) == [
         ("valid_top1", 0.666667), ("valid_loss", 0.333333), ("best_epoch", 2),
     ]  # fmt: skip
-    assert list(KeptScores.of(train, valid).model_dump().items()) == [
-        ("train_loss", 0.123457), ("train_top1", 0.5), ("train_top5", 1.0), ("valid_top5", 1.0),
+    assert list(kept.model_dump().items()) == [
+        ("best_epoch", 2), ("train_loss", 0.123457), ("train_top1", 0.5), ("train_top5", 1.0),
+        ("valid_loss", 0.333333), ("valid_top1", 0.666667), ("valid_top5", 1.0),
     ]  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def test_an_image_that_is_not_at_hand_has_no_picture(here, tmp_path, monkeypatch
 def test_curves_are_as_long_as_the_training(here):
     found = gathered()
     assert {len(values) for curve in (found.curves.loss, found.curves.top1) for values in curve} == {3}
-    assert found.curves.top1.valid[found.training.best_epoch - 1] == pytest.approx(found.training.valid_top1, abs=1e-6)
+    assert found.curves.top1.valid[found.kept.best_epoch - 1] == pytest.approx(found.kept.valid_top1, abs=1e-6)
 
 
 def test_what_made_it_says_all_that_matters(here):

@@ -49,8 +49,7 @@ def contents(classes, per_class=8, epochs=6, seed=0, **changed):
         "probabilities": probabilities,
         "pictures": {row: Picture(f"{classes[labels[row]]}/{row}.jpg", jpeg(row % 4)) for row in shown},
         "curves": Curves(Curve(falling, falling), Curve(rising, rising), [0.5] * epochs),
-        "training": scores.TrainMetrics.of(max(1, epochs - 1), found),
-        "kept": scores.KeptScores.of(found, found),
+        "kept": scores.Kept.of(max(1, epochs - 1), found, found),
         "work": featurizing(),
         "made_of": {"Data": {"data set": "digits"}, "Training": {"lr": "0.01"}},
     }  # fmt: skip

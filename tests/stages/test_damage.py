@@ -121,7 +121,6 @@ def test_a_damaged_file_is_refused_in_one_sentence(here, other, name):
 # --- What is only shown ----------------------------------------------------------------------------------------------
 
 SHOWN = [
-    "metrics/train.json",
     "metrics/curves/kept.json",
     "data/features/work.json",
     *(

@@ -14,7 +14,7 @@ from stages import evaluate
 from stages.backbones.parameters import WeightsInfo
 from stages.backend.mx import mx
 from stages.classifier import curves, head, trained
-from stages.classifier.scores import KeptScores, Scores, TrainMetrics
+from stages.classifier.scores import Kept, Scores
 from stages.common import params
 from stages.common.errors import InputError
 from stages.common.files import sha256, write_text
@@ -75,8 +75,7 @@ def stage(workspace, weights_file):
     )
     shutil.rmtree(WEIGHTS)
     scores = Scores(0.5, 0.5, 1.0)
-    TrainMetrics.of(2, scores).save(METRICS / "train.json")
-    KeptScores.of(scores, scores).save(curves.KEPT)
+    Kept.of(2, scores, scores).save(curves.KEPT)
     featurizing().save(records.WORK)
     for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1", "seconds"):
         name = curve.split("/")[-1]

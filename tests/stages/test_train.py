@@ -10,7 +10,7 @@ from stages import evaluate, train
 from stages.backbones import parameters
 from stages.backend.mx import mx
 from stages.classifier import curves, trained
-from stages.classifier.scores import KeptScores, TrainMetrics, score
+from stages.classifier.scores import Kept, TrainMetrics, score
 from stages.common import params, sums
 from stages.common.errors import InputError
 from stages.common.layout import METRICS
@@ -72,7 +72,7 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
     metrics = json.loads((METRICS / "train.json").read_text())
     assert list(metrics) == ["valid_top1", "valid_loss", "best_epoch"]
     assert 1 <= metrics["best_epoch"] <= 4 and metrics["valid_top1"] == 1
-    kept = KeptScores.load(curves.KEPT)
+    kept = Kept.load(curves.KEPT)
     assert (kept.train_top1, kept.train_top5, kept.valid_top5) == (1, 1, 1)
     assert min(curves.read(4).seconds) > 0
     assert printed == f"best epoch {metrics['best_epoch']} of 4: top-1 1.0000 train, 1.0000 valid\n"
@@ -81,7 +81,7 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
 def test_metrics_are_those_of_the_saved_head(stage):
     train.main()
     metrics = TrainMetrics.load(METRICS / "train.json").model_dump()
-    metrics |= KeptScores.load(curves.KEPT).model_dump()
+    metrics |= Kept.load(curves.KEPT).model_dump()
     head, _ = trained.load(CPU)
     for subset in ("train", "valid"):
         features, labels = records.read(subset)
