@@ -9,14 +9,16 @@ import hashlib
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import jinja2
 
 from stages.common.files import write_text
 from stages.features.records import Work
 from stages.report import figures
-from stages.report.contents import Contents, Picture
+from stages.report.contents import Contents
+from stages.report.pictures import Picture
+from stages.report.tables import PREDICTIONS
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
 
@@ -27,9 +29,14 @@ PAIRS = 50
 
 
 class Example(NamedTuple):
-    """A test image: its labels, and the probabilities of the predicted class and of its own."""
+    """A test image: its labels, and the probabilities of the predicted class and of its own.
 
-    picture: Picture
+    line: of it in predictions.csv, from 1, which is the heading.
+    """
+
+    path: str
+    line: int
+    picture: Optional[Picture]
     actual: int
     predicted: int
     probability: float
@@ -49,7 +56,10 @@ def write(path: Path, contents: Contents) -> None:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(percent=percent, seconds=seconds, base64=_base64, source_hash=_source_hash)
+    mistakes = figures.surest_mistakes(probabilities, labels, most=len(labels))
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        title=contents.title,
+        origin=contents.origin,
         metrics=metrics,
         interval=figures.wilson(metrics.top1, metrics.images),
         classes=classes,
@@ -63,11 +73,13 @@ def write(path: Path, contents: Contents) -> None:
         heat_map=figures.heat_map(confusion) if len(classes) > TABLE_CLASSES else None,
         pairs=pairs[:PAIRS],
         pair_count=len(pairs),
-        mistakes=len(labels) - int(confusion.trace()),
+        mistakes=len(mistakes),
+        mistaken=[f"{contents.root}/{contents.paths[row]}" for row in mistakes],
+        predictions=PREDICTIONS.name,
         guessing=math.log(len(classes)),
         by_class=figures.class_rows(classes, confusion),
         examples=[
-            ("surest mistakes", _examples(figures.surest_mistakes(probabilities, labels), contents)),
+            ("surest mistakes", _examples(mistakes[: figures.MISTAKES], contents)),
             ("least sure, and right", _examples(figures.least_sure(probabilities, labels), contents)),
         ],
         work=contents.work,
@@ -83,7 +95,8 @@ def _examples(rows: Iterable[int], contents: Contents) -> list[Example]:
         probabilities, actual = contents.probabilities[row], int(contents.labels[row])
         predicted = int(probabilities.argmax())
         probability, own = float(probabilities[predicted]), float(probabilities[actual])
-        examples.append(Example(contents.pictures[row], actual, predicted, probability, own))
+        path, picture = contents.paths[row], contents.pictures[row]
+        examples.append(Example(path, row + 2, picture, actual, predicted, probability, own))
     return examples
 
 

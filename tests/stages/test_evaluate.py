@@ -26,7 +26,7 @@ from tests.classifier.made import features_info, featurizing, network
 from tests.conftest import BACKBONE
 
 WIDTH = 256
-CLASSES = ["cat", "dög", "red, panda", "ant", "bee", "fly", "unseen"]
+CLASSES = ["cat", "dög", "red, panda", "ant", "bee", "fly", "=unseen"]
 
 # In place of a picture.
 GONE = '<p class="gone">the image is not on this machine</p>'
@@ -110,19 +110,24 @@ def test_timing_is_of_the_features_and_the_training(stage):
     }
 
 
-def test_the_table_names_what_every_image_is_and_was_taken_for(stage):
+def test_every_test_image_has_a_row_with_what_it_is_and_was_taken_for(stage):
     evaluate.main()
-    with open(METRICS / "confusion.csv", newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    assert header == ["actual", "predicted"]
-    assert rows == [
-        ["cat", "cat"],
-        ["dög", "dög"],
-        ["dög", "cat"],
-        ["red, panda", "cat"],
-        ["ant", "ant"],
-        ["cat", "unseen"],
+    with open(METRICS / "predictions.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "actual", "predicted", "probability", "actual_probability"]
+    assert [(row["path"], row["actual"], row["predicted"]) for row in rows] == [
+        ("cat/0.jpg", "cat", "cat"),
+        ("dög/1.jpg", "dög", "dög"),
+        ("dög/2.jpg", "dög", "cat"),
+        ("red, panda/3.jpg", "red, panda", "cat"),
+        ("ant/4.jpg", "ant", "ant"),
+        ("cat/5.jpg", "cat", "'=unseen"),
     ]
+    logits = np.array([logits for _, logits in ROWS], np.float64)
+    likelihood = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    wanted = [(p.max(), p[label]) for p, (label, _) in zip(likelihood, ROWS)]
+    found = [(float(row["probability"]), float(row["actual_probability"])) for row in rows]
+    assert found == [(pytest.approx(p, abs=1e-6), pytest.approx(own, abs=1e-6)) for p, own in wanted]
 
 
 def test_the_table_of_classes_leaves_open_what_was_not_counted(stage):
@@ -137,17 +142,23 @@ def test_the_table_of_classes_leaves_open_what_was_not_counted(stage):
         ["ant", "1.0"],
         ["bee", ""],
         ["fly", ""],
-        ["unseen", ""],
+        ["'=unseen", ""],
     ]
 
 
 def test_the_report_shows_what_the_test_found_and_what_made_the_head(stage):
     evaluate.main()
     page = (METRICS / "report.html").read_text(encoding="utf-8")
-    assert "50.0\u202f% of 6 test images recognised" in page
+    assert "photos: 50.0\u202f% of 6 test images recognised" in page
     # Three mistakes and three hits, with their pictures.
-    assert sorted(re.findall('alt="(.*?)"', page)) == sorted(row.path for row in lists.read("test"))
-    assert page.count('src="data:image/jpeg;base64,') == 6
+    alternatives = sorted([*(row.path for row in lists.read("test")), *["what the network saw of it"] * 6])
+    assert sorted(re.findall('alt="(.*?)"', page)) == alternatives
+    assert page.count('src="data:image/jpeg;base64,') == 12
+    # The surest first; their rows, of which the heading is the first.
+    assert re.search(r"<pre [^>]*>(.*?)</pre>", page, re.DOTALL)[1].split("\n") == [
+        "photos/dög/2.jpg", "photos/red, panda/3.jpg", "photos/cat/5.jpg", "",
+    ]  # fmt: skip
+    assert re.findall(r'href="predictions.csv#row=(\d+)"', page)[:3] == ["4", "5", "7"]
     for name, value in [
         ("dataset.name", "folder"),
         ("split.test", "0.25"),
@@ -168,7 +179,7 @@ def test_the_report_shows_what_the_test_found_and_what_made_the_head(stage):
 @pytest.mark.parametrize("gone", ["all", "one", "damaged", "another"])
 def test_where_images_are_not_there_the_report_says_so_in_their_place_and_is_whole(stage, gone):
     evaluate.main()
-    report, others = METRICS / "report.html", ["classes.csv", "confusion.csv", "test.json"]
+    report, others = METRICS / "report.html", ["classes.csv", "predictions.csv", "test.json"]
     page, numbers = report.read_text(encoding="utf-8"), [(METRICS / name).read_bytes() for name in others]
     path = lists.read("test")[1].path
     if gone == "all":
@@ -179,7 +190,8 @@ def test_where_images_are_not_there_the_report_says_so_in_their_place_and_is_who
         Path("photos", path).write_bytes(b"no image at all" if gone == "damaged" else encoded(photo(99), "JPEG"))
     evaluate.main()
     count = 6 if gone == "all" else 1
-    picture = r'<img src="data:image/jpeg;base64,[^"]*" alt="{}">'
+    figure = '<figure><img src="data:image/jpeg;base64,[^"]*" alt="{}"><figcaption>[^<]*</figcaption></figure>\\s*'
+    picture = r'<div class="pair">\s*' + figure + figure.format("what the network saw of it") + "</div>"
     expected, replaced = re.subn(picture.format(".*?" if gone == "all" else re.escape(path)), GONE, page)
     assert replaced == count
     assert report.read_text(encoding="utf-8") == expected
@@ -204,7 +216,7 @@ def test_features_of_another_list_are_refused(stage):
 
 
 def test_run_again_it_writes_the_same(stage):
-    written = ["classes.csv", "confusion.csv", "report.html", "test.json", "timing.json"]
+    written = ["classes.csv", "predictions.csv", "report.html", "test.json", "timing.json"]
     before = {path.name for path in METRICS.iterdir()}
 
     def outputs():
