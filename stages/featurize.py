@@ -1,5 +1,6 @@
 """featurize: every image's feature, from the cache or the backbone, into RecordIO."""
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from stages.common.layout import FEATURES, MANIFEST, SPLIT, SUBSETS
 from stages.dataset import classes, lists, manifest
 from stages.dataset.places import Place, within
 from stages.dataset.sources import table
-from stages.features import identity, records
+from stages.features import identity, records, seeding
 from stages.features.compute import Computed, compute
 from stages.features.records import FeaturesInfo, Work
 
@@ -26,6 +27,12 @@ def main() -> None:
     dtype = np.dtype(given.featurize.dtype).newbyteorder("<")
     subsets = {subset: lists.read(subset) for subset in SUBSETS}
     places, digests = located([row.path for rows in subsets.values() for row in rows], given.dataset)
+    if seeding.would_help(recipe, given.featurize.dtype, digests, given.runtime):
+        print(
+            "note: DVC has these features and your feature cache has not: to compute only those of new images, stop "
+            "this (Ctrl-C), then `dvc checkout` and `python -m stages.cache seed`",
+            file=sys.stderr,
+        )
     begun = time.perf_counter()
 
     FEATURES.mkdir(parents=True, exist_ok=True)
