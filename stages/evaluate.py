@@ -1,6 +1,5 @@
 """evaluate: how the trained head does on images that training never saw."""
 
-from stages.backend import devices
 from stages.classifier import curves, trained
 from stages.classifier.scores import TestMetrics, per_class_accuracy, score, softmax
 from stages.common import params
@@ -14,8 +13,8 @@ from stages.report.timing import Timing
 
 def main() -> None:
     given = params.load()
-    context = devices.context(devices.resolve(given.runtime.devices, 1)[0])
-    head, info = trained.load(context)
+    head = trained.load()
+    info = head.info
     trained.check_features(info)
     classes = info.features.classes
     features, labels = records.read("test")
