@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +10,7 @@ from typing import NamedTuple, Optional
 
 import PIL
 
-from stages.common import collector
+from stages.common import collector, processes
 from stages.common.errors import InputError
 from stages.common.progress import progress
 from stages.dataset import decode
@@ -114,10 +113,10 @@ def _readings(places: Sequence[Place]) -> Iterator[Reading]:
     if len(places) <= CHUNK:
         yield from map(read, places)
         return
-    # Ctrl-C is for this process; the others end with it.
-    pool = ProcessPoolExecutor(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(initializer=processes.end_with_parent)
     try:
-        found = pool.map(read, places, chunksize=CHUNK)
+        with processes.starting():
+            found = pool.map(read, places, chunksize=CHUNK)
         yield from progress(found, desc="checking images", total=len(places), leave=False)
     except BrokenProcessPool:
         raise InputError("a process that was reading images was killed, perhaps for want of memory") from None
