@@ -167,7 +167,7 @@ WRITTEN = {
     split: ["data/split/train.lst"],
     featurize: ["data/features/train.rec"],
     train: ["data/model/head.params", "metrics/curves/plots/metrics/train/loss.tsv"],
-    evaluate: ["metrics/report.html", "metrics/confusion.csv"],
+    evaluate: ["metrics/report.html", "metrics/predictions.csv"],
     export: ["data/export/model.onnx", "data/export/README.md"],
 }
 
