@@ -87,9 +87,10 @@ class Expendable(Generic[Opened]):
             self._opened = None
 
 
-def connect(path: Path, tables: Sequence[str]) -> sqlite3.Connection:
+def connect(path: Path, tables: Sequence[str], page: int = 4096) -> sqlite3.Connection:
     """The database at ``path``, which is made where it is missing by the statements ``tables``. Text in it is bytes.
 
+    page: bytes of its pages, if it is made here; few values should take more than one page.
     Raises one of ``ERRORS``; see :func:`is_busy` and :func:`is_damage`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,9 @@ def connect(path: Path, tables: Sequence[str]) -> sqlite3.Connection:
         # Text that is not UTF-8 is no error then.
         connection.text_factory = bytes
         if not connection.execute("PRAGMA page_count").fetchone()[0]:
-            # Space can be given back without a second copy of the database. Can only be said of a new one.
+            # Both can only be said of a new one, and the size first.
+            connection.execute(f"PRAGMA page_size = {page}")
+            # Space can be given back without a second copy of the database.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _log_changes(connection)
         if not _tables(connection):

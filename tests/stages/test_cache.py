@@ -16,7 +16,7 @@ from stages.dataset.places import Place
 from stages.dataset.stamps import Stamp
 from stages.features.database import Database
 from stages.features.store import FeatureCache
-from tests.damage import KINDS, SOAK, damaged
+from tests.damage import KINDS, SOAK, damaged, seconds_of_at_most
 
 DIM, COUNT = 1280, 400
 FINGERPRINT = bytes(range(32))
@@ -163,6 +163,16 @@ def test_a_cache_that_is_off_is_said_to_be(monkeypatch):
         cache.main([])
 
 
+def test_clearing_does_not_read_what_it_removes(folder):
+    """Pages that lead to one another can make of a small database one that takes years to read."""
+    os.mkfifo(folder / "index.db")
+    (folder / "features.db").unlink()
+    os.mkfifo(folder / "features.db")
+    with seconds_of_at_most(20):
+        cache.main(["clear"])
+    assert list(folder.iterdir()) == []
+
+
 # Damage
 
 
@@ -211,11 +221,19 @@ def test_damage_costs_time_and_nothing_else(small, capsys, name):
     for number, (kind, data) in enumerate(damaged(whole[name], bytes(len(whole[name])), 12 * SOAK, name)):
         restore(folder, {**whole, name: data})
         for action in actions[number // len(KINDS) % 2]:
-            with contextlib.suppress(InputError):
+            with seconds_of_at_most(60), contextlib.suppress(InputError):
                 cache.main(action)
         use(folder)
-        cache.main(["clear"])
+        with seconds_of_at_most(20):
+            cache.main(["clear"])
         assert [path.name for path in folder.iterdir()] == [], kind
     said = capsys.readouterr()
     assert "Traceback" not in said.err
     assert all(line.isprintable() for line in (said.out + said.err).splitlines())
+
+
+def test_it_takes_over_pulled_features(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "new"))
+    said = "24 features in data/features, {} of them new in the feature cache\n"
+    assert [printed(capsys, "seed") for _ in range(2)] == [said.format(24), said.format(0)]

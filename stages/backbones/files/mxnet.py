@@ -21,6 +21,8 @@ from stages.backbones.files.binary import Cursor, Refused, Tensors, values, widt
 
 MAGIC = struct.pack("<Q", 0x112)
 ARRAY_V1, ARRAY_V2, ARRAY_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+# Arrays in a file. Networks have a thousand; empty ones may take more memory than they take in a file.
+MOST = 100_000
 TYPES = {
     0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool", 12: "bfloat16",
 }  # fmt: skip
@@ -34,8 +36,8 @@ def recognises(data: bytes) -> bool:
 def read(data: bytes) -> Tensors:
     """The arrays by name, as views of ``data``."""
     cursor = Cursor(data, at=16)
-    arrays = [_array(cursor) for _ in range(*cursor.numbers("Q"))]
-    names = [bytes(cursor.take(*cursor.numbers("Q"))).decode() for _ in range(*cursor.numbers("Q"))]
+    arrays = [_array(cursor) for _ in range(_count(cursor))]
+    names = [bytes(cursor.take(*cursor.numbers("Q"))).decode() for _ in range(_count(cursor))]
     if arrays and not names:
         raise Refused("is a list of arrays without names: save it with `net.save_parameters(path)`")
     if len(arrays) != len(names):
@@ -57,6 +59,13 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
         file.write(struct.pack("<Q", len(tensors)))
         for name in map(str.encode, tensors):
             file.write(struct.pack("<Q", len(name)) + name)
+
+
+def _count(cursor: Cursor) -> int:
+    (count,) = cursor.numbers("Q")
+    if count > MOST:
+        raise ValueError(f"{count} arrays")
+    return count
 
 
 def _array(cursor: Cursor) -> NDArray[Any]:

@@ -1,7 +1,8 @@
 """What a source of images is: a module of functions that knows one kind of data set, where it lies."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Optional
 
@@ -9,6 +10,7 @@ from stages.common.params import Dataset
 from stages.dataset.index import Index
 from stages.dataset.places import Place
 from stages.dataset.stamps import Stamp
+from stages.dataset.stores import is_url
 
 # Surrogates stand for bytes of a name that are not UTF-8.
 _UNFIT = re.compile("[\t\n\r\0\ud800-\udfff]")
@@ -27,6 +29,11 @@ class Listed(NamedTuple):
     complaint: Optional[str] = None
     group: Optional[str] = None
     split: Optional[str] = None
+
+
+def located(chosen: Dataset) -> str:
+    """Where ``dataset.path`` is: a URL, or a path of which ``~`` is the user's home."""
+    return chosen.path.rstrip("/") if is_url(chosen.path) else str(Path(chosen.path).expanduser())
 
 
 def listable(name: str) -> bool:
@@ -49,9 +56,12 @@ class Source(NamedTuple):
     """root(chosen): the folder, or its URL, to which paths are relative; it need not be there.
 
     missing(chosen): what of it is not to be had here, or None. find(chosen, index): lists the images, and fetches
-    what it must. Raises InputError where they are not as they should be.
+    what it must. Raises InputError where they are not as they should be. title(chosen): what people call the data set.
+    keys: those of the section ``dataset`` in params.yaml that make a difference to it, but for ``name``.
     """
 
     root: Callable[[Dataset], str]
     missing: Callable[[Dataset], Optional[str]]
     find: Callable[[Dataset, Index], Listing]
+    title: Callable[[Dataset], str]
+    keys: Sequence[str]
