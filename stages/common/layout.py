@@ -9,6 +9,7 @@ WEIGHTS = Path("data/weights")
 SPLIT = Path("data/split")
 FEATURES = Path("data/features")
 MODEL = Path("data/model")
+MAP = Path("data/map")
 METRICS = Path("metrics")
 CURVES = METRICS / "curves"
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from stages.classifier.scores import Labels
 from stages.common.progress import progress
+from stages.findings.gathered import taken
 from stages.findings.neighbours import Features
 
 Probabilities = NDArray[np.float32]  # (n, classes)
@@ -89,11 +90,7 @@ def _inputs(subsets: Sequence[Features], rows: NDArray[np.int64], scale: tuple[A
     """The features of ``rows``, scaled, and a column of ones, which the bias is multiplied with."""
     mean, spread = scale
     x = np.ones((len(rows), len(mean) + 1), np.float32)
-    start = 0
-    for subset in subsets:
-        here = np.flatnonzero((rows >= start) & (rows < start + len(subset)))
-        x[here, :-1] = subset[rows[here] - start]
-        start += len(subset)
+    x[:, :-1] = taken(subsets, rows)
     x[:, :-1] -= mean
     x[:, :-1] /= spread
     return x

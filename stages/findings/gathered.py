@@ -1,5 +1,6 @@
 """All images that have features, with what the lists and the manifest say of them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,17 @@ class Images(NamedTuple):
     places: list[Place]
     groups: list[str]
     classes: list[str]
+
+
+def taken(subsets: Sequence[Features], rows: NDArray[np.int64]) -> Features:
+    """The features of ``rows``, which are numbered through all ``subsets``: (len(rows), dim)."""
+    found = np.empty((len(rows), subsets[0].shape[1]), subsets[0].dtype)
+    start = 0
+    for subset in subsets:
+        here = np.flatnonzero((rows >= start) & (rows < start + len(subset)))
+        found[here] = subset[rows[here] - start]
+        start += len(subset)
+    return found
 
 
 def gather(chosen: params.Dataset) -> Images:

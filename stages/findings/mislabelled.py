@@ -7,7 +7,6 @@ import numpy as np
 from stages.classifier.scores import Labels
 from stages.findings.folds import Probabilities
 
-
 # Of what share of the images the heads must know the class to be asked about the labels: of classes that features do
 # not tell apart, they would doubt nearly all.
 JUDGES = 0.5

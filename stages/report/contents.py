@@ -15,7 +15,9 @@ from stages.dataset import manifest
 from stages.dataset.places import within
 from stages.dataset.sources import table
 from stages.features.records import Work
+from stages.report import findings
 from stages.report.figures import Probabilities, least_sure, surest_mistakes
+from stages.report.findings import Section
 from stages.report.made import made_of
 from stages.report.origin import origin
 from stages.report.pictures import Picture, picture
@@ -29,7 +31,7 @@ class Contents:
     pictures: by row, of those that ``figures.surest_mistakes`` and ``figures.least_sure`` name; None where the image
     is not to be had.
     curves, kept, work: what the stages before it measured.
-    origin: {name: what to say}. made_of: {heading: {name: what to say}}.
+    origin: {name: what to say}. made_of: {heading: {name: what to say}}. audit: None where there was none.
     """
 
     title: str
@@ -45,6 +47,7 @@ class Contents:
     work: Work
     origin: dict[str, str]
     made_of: dict[str, dict[str, str]]
+    audit: Optional[Section]
 
 
 def gather(
@@ -81,6 +84,7 @@ def gather(
         work=work,
         origin=origin(),
         made_of=made_of(given, info, metrics.images),
+        audit=findings.gather(given.dataset, info.features.classes, paths, labels, probabilities.argmax(axis=1)),
     )
 
 

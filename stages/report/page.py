@@ -18,6 +18,7 @@ from stages.dataset.places import within
 from stages.features.records import Work
 from stages.report import figures
 from stages.report.contents import Contents
+from stages.report.findings import data_uri
 from stages.report.pictures import Picture
 from stages.report.tables import PREDICTIONS
 
@@ -54,11 +55,16 @@ def write(path: Path, contents: Contents) -> None:
     confusion = figures.confusion_matrix(probabilities.argmax(axis=1), labels, len(classes))
     pairs = figures.worst_pairs(classes, confusion)
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, seconds=seconds, base64=_base64, source_hash=_source_hash)
+    environment.filters["data_uri"] = data_uri
     mistakes = figures.surest_mistakes(probabilities, labels, most=len(labels))
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    page = environment.get_template(TEMPLATE.name).render(
         title=contents.title,
         origin=contents.origin,
         metrics=metrics,
@@ -86,6 +92,7 @@ def write(path: Path, contents: Contents) -> None:
         work=contents.work,
         spent=_spent(contents.work),
         made_of=contents.made_of,
+        audit=contents.audit,
     )
     write_text(path, page)
 

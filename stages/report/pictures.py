@@ -37,10 +37,19 @@ def picture(place: Place, wanted: bytes, backbone: Backbone, resize: str) -> Opt
     return Picture(thumbnail(image), thumbnail(Image.fromarray(pixels.pixels(smaller, backbone, resize))))
 
 
-def thumbnail(image: Image.Image) -> bytes:
+def small(place: Place, wanted: bytes, side: int) -> Optional[bytes]:
+    """A thumbnail with sides of up to ``side`` pixels, of the image there; None as for :func:`picture`."""
+    try:
+        data, digest = read(place)
+        return thumbnail(decode(data, place.name, 2 * side), side) if digest == wanted else None
+    except InputError:
+        return None
+
+
+def thumbnail(image: Image.Image, side: int = THUMBNAIL) -> bytes:
     """An RGB image as a small JPEG file; never enlarged."""
     small = image.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80, optimize=True)
     return buffer.getvalue()
