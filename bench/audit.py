@@ -30,9 +30,8 @@ def audited(items: Sequence[Item]) -> list[Finding]:
         try:
             set_params(Path("params.yaml"), dataset={"name": "list", "path": str(table)})
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                for stage in (images, weights, split, featurize):
+                for stage in (images, weights, split, featurize, audit):
                     stage.main()
-                audit.main([])
             return finding.read()
         finally:
             os.chdir(before)

@@ -4,9 +4,9 @@
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 from stages.common import params
 from stages.common.errors import run
@@ -15,7 +15,7 @@ from stages.findings.finding import AuditMetrics, Finding
 from stages.findings.gathered import Images, gather
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """The stage, or with ``--write-groups`` the command."""
     parser = argparse.ArgumentParser(prog="python -m stages.audit", description="Tells what in the data looks wrong.")
     parser.add_argument(
@@ -61,4 +61,4 @@ def _labels(images: Images, alike: twins.Twins) -> list[Finding]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(lambda: main(sys.argv[1:]))

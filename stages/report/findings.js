@@ -17,6 +17,7 @@ if (plane) {
     sheet.style.left = -(number % columns) * side + "px";
     sheet.style.top = -Math.floor(number / columns) * side + "px";
     told.textContent = classes[label] + (taken < 0 ? "" : ", taken for " + classes[taken]) + ": " + path;
+    plane.classList.add("one");
     for (const each of dots) each.classList.toggle("faded", each.dataset.label !== String(label));
   };
   const nearest = (event) => {
@@ -31,7 +32,10 @@ if (plane) {
   };
   plane.addEventListener("pointermove", nearest);
   plane.addEventListener("click", nearest);
-  plane.addEventListener("pointerleave", () => dots.forEach((each) => each.classList.remove("faded")));
+  plane.addEventListener("pointerleave", () => {
+    plane.classList.remove("one");
+    for (const each of dots) each.classList.remove("faded");
+  });
   plane.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
     if (!step) return;

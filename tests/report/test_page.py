@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.pictures import photo
+from bench.pictures import encoded, photo
 from stages.classifier import scores
 from stages.classifier.curves import Curve, Curves
+from stages.findings.finding import AuditMetrics, Finding
 from stages.report import page as report
 from stages.report.contents import Contents
 from stages.report.figures import least_sure, surest_mistakes
+from stages.report.findings import SAID, Honest, Kind, Plane, Section, Shown
 from stages.report.pictures import Picture, thumbnail
 from tests.browser import opened
 from tests.classifier.made import featurizing
@@ -58,8 +60,27 @@ def contents(classes, per_class=8, epochs=6, seed=0, **changed):
         "work": featurizing(),
         "origin": {"commit": "0123456789", "MXNet": "1.9.1"},
         "made_of": {"Data": {"data set": "digits"}, "Training": {"lr": "0.01"}},
+        "audit": section(classes),
     }  # fmt: skip
     return Contents(**{**made, **changed})
+
+
+def section(classes):
+    """Of an audit that found two of each kind but conflicts, the second without a picture; ten points on the map."""
+    kinds = []
+    for kind, said in SAID.items():
+        suggested, other = (classes[1] if kind == "label" else ""), ("" if kind == "outlier" else f"{classes[0]}/9.jpg")
+        rows = [Finding(kind, f"{classes[0]}/{kind}{i}.jpg", classes[0], suggested, 0.75, other) for i in range(2)]
+        shown = [Shown(rows[0], jpeg(0), jpeg(1) if other else None), Shown(rows[1], None, None)]
+        kinds.append(Kind(kind, *said, *(([], []) if kind == "conflict" else (shown, [row.path for row in rows]))))
+    counts = AuditMetrics(images=100, label=2, leak=2, conflict=0, duplicate=2, outlier=2, unconfirmed=3)
+    points = [(i * 100, 1000 - i * 100, i % 2, 0 if i == 3 else -1, f"{classes[i % 2]}/{i}.jpg") for i in range(10)]
+    dots = [""] * len(classes)
+    for x, y, label, _, _ in points:
+        dots[label] += f"M{x} {y}h0"
+    tiles = encoded(photo(1, (50 * 32, 32)), "WEBP")
+    plane = Plane(1000, dots, "M300 700h0", points, tiles, 50, 32, [0] * len(classes))
+    return Section(counts, kinds, Honest(0.9, 90, 10), plane)
 
 
 def written(folder, *args, **changed):
@@ -79,13 +100,15 @@ def test_the_same_values_give_the_same_bytes(tmp_path):
 def test_the_file_names_no_address(tmp_path):
     for classes in (["a", "b"], [f"c{i}" for i in range(40)]):
         page = written(tmp_path, classes).read_text()
-        assert not re.findall(r"https?:|//[a-z]|url\(|@import", page.replace("// ", ""))
+        plain = re.sub(r"data:image/\w+;base64,[\w+/=]*", "", page).replace("// ", "")
+        assert not re.findall(r"https?:|//[a-z]|url\(|@import", plain)
         assert "default-src 'none'" in page
 
 
 def test_hostile_names_are_escaped(tmp_path):
     page = written(tmp_path, HOSTILE, made_of={HOSTILE[0]: {HOSTILE[1]: HOSTILE[2]}}).read_text()
-    assert page.count("<script") == page.count("</script") == 1
+    # The page's own, and what its map of the features shows.
+    assert page.count("<script") == page.count("</script") == 2
     assert "<img src=x" not in page
     assert "{{ 7 * 7 }}" in page
 
@@ -118,7 +141,7 @@ def test_mistakes_are_listed_whole_with_their_rows(tmp_path):
     made = contents(["a", "b"], per_class=60)
     page = written(tmp_path, ["a", "b"], per_class=60).read_text()
     wrong = {row for row, actual in enumerate(made.labels) if made.probabilities[row].argmax() != actual}
-    listed = re.search(r"<pre [^>]*>(.*)</pre>", page, re.DOTALL)[1].split()
+    listed = re.search(r"<pre [^>]*>(.*?)</pre>", page, re.DOTALL)[1].split()
     assert len(listed) == len(wrong) and set(listed) == {f"/photos/{made.paths[row]}" for row in wrong}
     shown = re.findall(r'class="path">(.*?)</span> <a href="predictions.csv#row=(\d+)">', page)
     # The first row is the heading.
@@ -147,7 +170,7 @@ def test_a_picture_that_is_not_at_hand_is_told_of_in_its_place(tmp_path):
     pictures = dict(whole.pictures)
     first = next(iter(pictures))
     pictures[first] = None
-    page = written(tmp_path, ["a", "b"], pictures=pictures).read_text()
+    page = written(tmp_path, ["a", "b"], pictures=pictures, audit=None).read_text()
     assert page.count("the image is not on this machine") == 1
     assert page.count('src="data:image/jpeg;base64,') == 2 * (len(pictures) - 1)
     assert f'alt="{whole.paths[first]}"' not in page
@@ -352,3 +375,43 @@ def test_hostile_names_do_nothing_but_show(browser, tmp_path, more):
     assert set(HOSTILE) <= set(column(browser, 1))
     browser.all("#classes th button")[0].click()
     assert set(HOSTILE) <= set(column(browser, 1))
+
+
+def test_what_the_audit_found_is_shown_with_its_twins(browser, few):
+    browser.open(few)
+    assert browser.texts("#honest") == ["Top-1 with the 10 leaked test images left out: 90.0\u202f%"]
+    # Two of each kind but conflicts, of which there are none.
+    assert len(browser.all(".found")) == 4 and len(browser.all(".found li")) == 8
+    assert len(browser.all(".found img")) == 3 * 2 + 1 and len(browser.all(".found .gone")) == 3 * 2 + 1
+    assert "0 looks like 1 0.75" in browser.texts(".found li p")[0]
+    assert "python -m stages.audit --write-groups groups.csv" in browser.texts("#audit ~ p code")
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_map_tells_what_lies_under_the_pointer_and_by_the_arrow_keys(browser, few, width):
+    browser.open(few, width=width)
+    plane = browser.all("#plane")[0]
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    browser.run("arguments[0].scrollIntoView({block: 'center'})", plane)
+    browser.run(POINT, plane, 300, 700)
+    assert browser.texts("#told") == ["1, taken for 0: 1/3.jpg"]
+    # The fourth tile of the sheet.
+    assert browser.run("return parseFloat(document.querySelector('.tile img').style.left)") < 0
+    assert [e.get_attribute("data-label") for e in browser.all(".dots:not(.faded)")] == ["1"]
+    plane.send_keys("\ue014")
+    assert browser.texts("#told") == ["0: 0/4.jpg"]
+    assert browser.complaints() == []
+    assert all(address.startswith(("file:", "data:")) for address in browser.requests())
+
+
+POINT = """
+const [plane, x, y] = arguments, box = plane.getBoundingClientRect(), scale = box.width / 1060;
+const at = { clientX: box.left + (x + 30) * scale, clientY: box.top + (y + 30) * scale, bubbles: true };
+plane.dispatchEvent(new PointerEvent("pointermove", at));
+"""
+
+
+def test_without_an_audit_there_is_no_section(tmp_path):
+    page = written(tmp_path, ["a", "b"], audit=None).read_text()
+    assert "The data" not in page and 'id="plane"' not in page

@@ -26,7 +26,7 @@ PARAMS = Path("params.yaml")
 
 def run(*stages):
     for stage in stages:
-        stage.main([]) if stage is audit else stage.main()
+        stage.main()
 
 
 def subsets():
@@ -103,7 +103,7 @@ def test_the_same_bytes_are_found_without_a_look(place):
 
 
 def test_the_counts_are_those_of_the_table(place, capsys):
-    audit.main([])
+    audit.main()
     rows = finding.read()
     counts = json.loads(finding.COUNTS.read_text())
     assert list(counts) == ["images", "label", "leak", "conflict", "duplicate", "outlier", "unconfirmed"]
@@ -122,27 +122,27 @@ def test_the_counts_are_those_of_the_table(place, capsys):
 
 def test_classes_that_features_do_not_tell_apart_are_not_judged(place, capsys):
     # These photos have nothing to do with their classes.
-    audit.main([])
+    audit.main()
     assert not found("label") and "labels are not judged: heads know the class of" in capsys.readouterr().out
 
 
 def test_a_second_run_writes_the_same_bytes(place):
     before = files()
-    audit.main([])
+    audit.main()
     assert files() == before
 
 
 def test_without_the_images_what_was_seen_before_is_known(place):
     before = files()
     shutil.rmtree("photos")
-    audit.main([])
+    audit.main()
     assert files() == before
 
 
 def test_what_cannot_be_confirmed_is_counted_and_told(place, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "empty"))
     shutil.rmtree("photos")
-    audit.main([])
+    audit.main()
     counts = json.loads(finding.COUNTS.read_text())
     assert counts["leak"] == 0 and counts["duplicate"] == 1 and counts["conflict"] == 1
     assert counts["unconfirmed"] > 5
@@ -153,7 +153,7 @@ def test_an_image_that_is_another_by_now_is_not_compared(place, monkeypatch, tmp
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "empty"))
     copy, original = next(iter(found("leak")))
     photo(99, (160, 120)).save(f"photos/{original}")
-    audit.main([])
+    audit.main()
     assert (copy, original) not in found("leak")
 
 
@@ -179,7 +179,7 @@ def test_with_groups_written_and_split_again_no_leak_is_left(place, capsys):
 
 def test_switched_off_it_finds_nothing_and_says_so_in_the_counts(place):
     set_params(PARAMS, audit={"enabled": False})
-    audit.main([])
+    audit.main()
     assert finding.read() == []
     assert set(json.loads(finding.COUNTS.read_text()).values()) == {None}
 
@@ -202,4 +202,4 @@ def test_features_of_another_split_are_refused(place):
     set_params(PARAMS, split={"seed": 5})
     split.main()
     with pytest.raises(InputError, match="the features are not those of"):
-        audit.main([])
+        audit.main()

@@ -22,6 +22,7 @@ from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT, WEIGHTS
 from stages.dataset import lists, manifest
 from stages.dataset.lists import Row
 from stages.features import records
+from stages.findings import finding, flat
 from tests.classifier.made import features_info, featurizing, network
 from tests.conftest import BACKBONE
 
@@ -77,10 +78,20 @@ def stage(workspace, weights_file):
     scores = Scores(0.5, 0.5, 1.0)
     Kept.of(2, scores, scores).save(curves.KEPT)
     featurizing().save(records.WORK)
+    leak = finding.Finding("leak", rows[0].path, CLASSES[0], "", 0.97, "elsewhere.jpg")
+    finding.write([leak], CLASSES)
+    finding.AuditMetrics.of([leak], 36, 0).save(finding.COUNTS)
+    flat.save(flat.Map(paths=[], labels=[], x=[], y=[]), np.zeros((0, 32, 32, 3), np.uint8))
     for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1", "seconds"):
         name = curve.split("/")[-1]
         write_text(CURVES / f"plots/metrics/{curve}.tsv", f"step\t{name}\n0\t0.5\n1\t0.75\n2\t0.625\n")
     return folder
+
+
+def test_the_report_has_the_accuracy_without_leaked_images(stage):
+    evaluate.main()
+    # The first row, which was right, is a leak: two of five are left.
+    assert "Top-1 with the 1 leaked test image left out: 40.0\u202f%</b> of 5." in (METRICS / "report.html").read_text()
 
 
 def test_metrics(stage, capsys):
