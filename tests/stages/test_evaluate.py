@@ -78,9 +78,8 @@ def stage(workspace, weights_file):
     scores = Scores(0.5, 0.5, 1.0)
     Kept.of(2, scores, scores).save(curves.KEPT)
     featurizing().save(records.WORK)
-    leak = finding.Finding("leak", rows[0].path, CLASSES[0], "", 0.97, "elsewhere.jpg")
-    finding.write([leak], CLASSES)
-    finding.AuditMetrics.of([leak], 36, 0).save(finding.COUNTS)
+    finding.write([], CLASSES)
+    finding.AuditMetrics.of([], 36, 0).save(finding.COUNTS)
     flat.save(flat.Map(paths=[], labels=[], x=[], y=[]), np.zeros((0, 32, 32, 3), np.uint8))
     for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1", "seconds"):
         name = curve.split("/")[-1]
@@ -89,6 +88,8 @@ def stage(workspace, weights_file):
 
 
 def test_the_report_has_the_accuracy_without_leaked_images(stage):
+    leak = finding.Finding("leak", f"{CLASSES[0]}/0.jpg", CLASSES[0], "", 0.97, "elsewhere.jpg")
+    finding.write([leak], CLASSES)
     evaluate.main()
     # The first row, which was right, is a leak: two of five are left.
     assert "Top-1 with the 1 leaked test image left out: 40.0\u202f%</b> of 5." in (METRICS / "report.html").read_text()
