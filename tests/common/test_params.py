@@ -108,7 +108,7 @@ def test_an_unknown_key_like_no_other_is_refused_with_those_there_are(load):
     message = sentence(load, {"train.warmup": 3})
     assert message.startswith("params.yaml: train.warmup: no such key; there is optimizer, lr, epochs, ")
     message = sentence(load, {"zzz": 3})
-    assert message == "params.yaml: zzz: no such key; there is dataset, backbone, split, featurize, train, runtime"
+    assert message == "params.yaml: zzz: no such key; there is dataset, backbone, split, featurize, audit, train, runtime"
 
 
 @pytest.mark.parametrize("place", ["train", "train.lr", "runtime.devices", "split.seed"])
