@@ -56,6 +56,8 @@ class FeatureCache:
 
     def put(self, digests: Sequence[bytes], features: NDArray[np.float32]) -> None:
         """Keeps ``features`` (n, dim) under ``digests``, all or none."""
+        if not self.usable:
+            return
         entries = []
         for digest, feature in zip(digests, features):
             key = self._fingerprint + digest
