@@ -6,6 +6,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal, Optional
 
+from stages.backbones import catalogue
 from stages.common import params, sums
 from stages.common.caches import cache_folder
 from stages.common.documents import Document
@@ -29,6 +30,8 @@ class Origin(Document):
 
 def main() -> None:
     given = params.load()
+    # Said by the first stage of all: before another one runs, DVC removes what it wrote.
+    catalogue.cut_of(catalogue.find(given.backbone.name), given.backbone.cut)
     chosen = given.dataset
     source = table.of(chosen)
     origin = Origin(name=chosen.name, path=chosen.path, clutter=chosen.clutter, groups=chosen.groups)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, Optional, Protocol, TypeVar
 
+from stages.common.streams import plain
+
 # Seconds to wait for other processes that write.
 PATIENCE = 10.0
 # What may be raised here. A message of SQLite's that quotes what is damaged may not be UTF-8.
@@ -180,11 +182,6 @@ def is_damage(error: Exception) -> bool:
     if isinstance(error, (OSError, sqlite3.ProgrammingError)) or is_busy(error):
         return False
     return not any(words in str(error) for words in place)
-
-
-def plain(text: str) -> str:
-    """``text`` without what a terminal would take for more than text."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _inode(path: Path) -> Optional[int]:

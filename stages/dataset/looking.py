@@ -3,7 +3,6 @@
 import hashlib
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +13,7 @@ from typing import NamedTuple, Optional, Union
 
 import PIL
 
-from stages.common import collector
+from stages.common import collector, processes
 from stages.common.errors import InputError
 from stages.common.progress import progress
 from stages.dataset import decode
@@ -116,7 +115,8 @@ def _key(place: Place, folders: dict[str, str]) -> bytes:
 
 def _decoder(complaint: Optional[str]) -> str:
     """Who says so. What is an image stays one; another release of Pillow may read what this one does not."""
-    return str(decode.VERSION) if complaint is None else f"{decode.VERSION}, Pillow {PIL.__version__}"
+    here = f"{decode.VERSION}.{decode.STRICTNESS}"
+    return here if complaint is None else f"{here}, Pillow {PIL.__version__}"
 
 
 def _readings(places: Sequence[Place], versions: Mapping[str, Stamp]) -> Iterator[Reading]:
@@ -128,10 +128,10 @@ def _readings(places: Sequence[Place], versions: Mapping[str, Stamp]) -> Iterato
         return
     # A process in which a library that fetches is at work is not to be forked.
     context = multiprocessing.get_context("spawn" if remote else None)
-    # Ctrl-C is for this process; the others end with it.
-    pool = ProcessPoolExecutor(mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(mp_context=context, initializer=processes.end_with_parent)
     try:
-        found = chain.from_iterable(pool.map(read_batch, batches, stamps))
+        with processes.starting():
+            found = chain.from_iterable(pool.map(read_batch, batches, stamps))
         yield from progress(found, desc="checking images", total=len(places), leave=False)
     except BrokenProcessPool:
         raise InputError("a process that was reading images was killed, perhaps for want of memory") from None

@@ -12,6 +12,8 @@ from stages.dataset.stores import Unreadable, is_url
 
 ARCHIVE = ".tar"
 FOLDER = "is a folder: images lie directly in their class's folder"
+# Bytes of the largest file that is read as an image: twice what the most pixels take that are decoded, 24 bits each.
+LARGEST = 1 << 30
 
 
 class Place(NamedTuple):
@@ -58,7 +60,10 @@ def opened(place: Place) -> Iterator[BinaryIO]:
 
 
 def content(file: BinaryIO, place: Place) -> bytes:
-    """The bytes at ``place``, from what :func:`opened` gave. Raises Unreadable where there are fewer."""
+    """The bytes at ``place``, from what :func:`opened` gave. Raises Unreadable where there are fewer, or too many."""
+    size = os.fstat(file.fileno()).st_size if place.size is None else place.size
+    if size > LARGEST:
+        raise Unreadable(f"has {size:,} bytes, and no image has more than {LARGEST:,}")
     data = file.read(-1 if place.size is None else place.size)
     if place.size is not None and len(data) < place.size:
         raise Unreadable("is cut short")

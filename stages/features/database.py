@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
-from stages.common.sqlite import connect, plain, size_on_disk, transaction
+from stages.common.sqlite import connect, size_on_disk, transaction
+from stages.common.streams import plain
 
 FILE = "features.db"
 # The database of earlier versions.

@@ -5,7 +5,7 @@ Features are in MXNet's indexed RecordIO, ``<subset>.rec`` and ``<subset>.idx``,
 vector: little-endian, shape (dim,), the dtype that ``features.json`` names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,8 @@ from stages.dataset.lists import Row
 from stages.features import recordio
 from stages.features.recipe import Recipe
 
-ABOUT = FEATURES / "features.json"
+ABOUT, WORK = FEATURES / "features.json", FEATURES / "work.json"
+REMEDY = "run `dvc repro -f featurize`"
 MEMORY_SHARE = 0.25
 
 
@@ -49,17 +50,17 @@ class FeaturesInfo(Document):
         return Recipe(self.backbone, self.cut, self.resize, self.precision, self.weights, self.calibration)
 
 
-class FeaturizeMetrics(Document):
-    """metrics/featurize.json.
+class Work(Document):
+    """work.json: what it took to make the features.
 
-    images: how many there are. forward_passes: how many went through the network; reused: how many did not need to.
-    workers, nodes: how many of them, and of machines, were at work. shipped: images that the driver read for them.
-    seconds_decode and seconds_forward add up the workers' own time; seconds is how long all of it took.
+    forward_passes: how many images went through the network; reused: how many did not need to.
+    seconds: how long all of it took. workers, nodes: how many of them, and of machines, were at work.
+    shipped: images that the driver read for them. seconds_decode and seconds_forward add up the workers' own time.
     """
 
-    images: int
     forward_passes: int
     reused: int
+    seconds: float
     workers: int
     nodes: int
     shipped: int
@@ -67,8 +68,11 @@ class FeaturizeMetrics(Document):
     seconds_cache: float
     seconds_decode: float
     seconds_forward: float
-    seconds: float
-    images_per_second: float
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return self.forward_passes + self.reused
 
 
 def write(subset: str, rows: Sequence[Row], digests: Sequence[bytes], features: NDArray[Any]) -> None:
@@ -90,19 +94,41 @@ def read(subset: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Features that would take more than ``MEMORY_SHARE`` of the free memory stay on disk, mapped.
     Raises InputError where the files are not as they were written, or not together.
     """
-    rec_path, idx_path, _ = together = _together(subset)
-    sums.check(together, "run `dvc repro -f featurize`")
-    about = FeaturesInfo.load(ABOUT, "run `dvc repro -f featurize`")
-    dtype, dim = np.dtype(about.dtype).newbyteorder("<"), about.dim
-    with open(idx_path, "rb") as lines:
-        count = sum(1 for _ in lines)
+    count, about = checked(subset)
+    dtype, dim = _dtype(about), about.dim
     large = count * dim * dtype.itemsize > MEMORY_SHARE * psutil.virtual_memory().available
     features = mapped_array(dtype, (count, dim), FEATURES) if large else np.empty((count, dim), dtype)
     labels, row = np.empty(count, np.int64), 0
-    for block in recordio.read(rec_path, dtype, dim):
+    for block in _blocks(subset, about):
         features[row : row + len(block)], labels[row : row + len(block)] = block["feature"], block["label"]
         row += len(block)
     return features, labels
+
+
+def read_digests(subset: str) -> Iterator[tuple[list[bytes], NDArray[Any]]]:
+    """The records of a subset, some at a time: the first 8 bytes of each image's SHA-256; features (n, dim).
+
+    Raises InputError as :func:`read` does.
+    """
+    _, about = checked(subset)
+    for block in _blocks(subset, about):
+        yield [int(number).to_bytes(8, "big") for number in block["id2"]], block["feature"]
+
+
+def checked(subset: str) -> tuple[int, FeaturesInfo]:
+    """How many records a subset has, and of what. Raises InputError as :func:`read` does."""
+    together = _together(subset)
+    sums.check(together, REMEDY)
+    with open(together[1], "rb") as lines:
+        return sum(1 for _ in lines), FeaturesInfo.load(ABOUT, REMEDY)
+
+
+def _dtype(about: FeaturesInfo) -> np.dtype[Any]:
+    return np.dtype(about.dtype).newbyteorder("<")
+
+
+def _blocks(subset: str, about: FeaturesInfo) -> Iterator[NDArray[Any]]:
+    return recordio.read(FEATURES / f"{subset}.rec", _dtype(about), about.dim)
 
 
 def _together(subset: str) -> list[Path]:

@@ -9,6 +9,7 @@ import pytest
 # There is none for Python 3.9 beside all else (requirements-dev.txt).
 pytest.importorskip("moto")
 
+import fsspec
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
@@ -62,6 +63,8 @@ class Store:
 def served():
     """A Store, and the variables of the environment by which it is found."""
     store = Store()
+    # fsspec keeps its connections to one that is gone.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

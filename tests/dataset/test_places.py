@@ -73,6 +73,13 @@ def test_a_link_is_followed():
 # Not read
 
 
+def test_a_file_too_large_for_an_image_is_not_read():
+    with open("a", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match="^a has 1,099,511,627,776 bytes, and no image has more than 1,073,741,824$"):
+        read(Place("a"))
+
+
 def test_what_is_not_there_or_closed_or_a_loop():
     os.symlink("gone", "link")
     os.symlink("loop", "loop")

@@ -48,6 +48,8 @@ def nodes():
     ``outside`` is the address for a driver that is none of its nodes.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Else a server that the Ray Client's proxy forks while it serves another may hang in gRPC before it has begun.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     # Nodes that die are noticed within 6 seconds instead of 15; sooner, a busy machine's are taken for dead.
     quick = {"health_check_period_ms": 1000, "health_check_failure_threshold": 6}
     head = {

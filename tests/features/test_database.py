@@ -94,7 +94,7 @@ def test_it_tells_how_many_features_there_are_of_what(filled):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("\x1b[31mred\a", "?[31mred?"), ("long" * 1000, "long" * 50), (b"\xff\xfe", "\ufffd\ufffd"), (7, "7")],
+    [("\x1b[31mred\a", "\\u001b[31mred\\u0007"), ("long" * 1000, "long" * 50), (b"\xff\xfe", "\ufffd\ufffd"), (7, "7")],
 )
 def test_a_crafted_description_reaches_no_terminal(filled, folder, text, told):
     with sqlite3.connect(folder / "features.db") as connection:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from bench.pictures import encoded, photo
+from bench.project import set_params
 from stages import images
 from stages.common.errors import InputError
 from stages.common.layout import CLASSES, MANIFEST, ORIGIN
@@ -544,6 +545,13 @@ def test_once_the_images_are_back_they_are_looked_at(away):
     lay_out({"cat/c.png": image(4)})
     run()
     assert rows() == described({**TWO, "cat/c.png": image(4)})
+
+
+@pytest.mark.parametrize("backbone", [{"name": "resnet"}, {"cut": "fc6"}], ids=str)
+def test_a_backbone_that_there_is_not_is_said_before_any_other_stage_runs(backbone):
+    set_params(Path("params.yaml"), backbone=backbone)
+    with pytest.raises(InputError, match=r"^params.yaml: backbone"):
+        images.main()
 
 
 # A list, and groups

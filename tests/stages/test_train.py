@@ -8,14 +8,15 @@ import pytest
 from stages import evaluate, train
 from stages.backbones import parameters
 from stages.backend.mx import mx
-from stages.classifier import trained
-from stages.classifier.scores import TrainMetrics, score
+from stages.classifier import curves, trained
+from stages.classifier.scores import Kept, TrainMetrics, score
 from stages.common import params, sums
 from stages.common.errors import InputError
-from stages.common.layout import METRICS
+from stages.common.layout import METRICS, SPLIT
+from stages.dataset import lists
 from stages.dataset.lists import Row
 from stages.features import records
-from tests.classifier.made import clouds, features_info
+from tests.classifier.made import clouds, features_info, featurizing
 from tests.conftest import BACKBONE
 
 CPU = mx.cpu()
@@ -51,6 +52,7 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
     assert new == sorted(
         [
             *tables,
+            "metrics/curves/kept.json",
             "metrics/curves/metrics.json",
             "metrics/train.json",
             "data/model/head.json",
@@ -61,25 +63,25 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
     for table in tables:
         lines = (stage / table).read_text().splitlines()
         assert lines[0].split("\t") == ["step", os.path.basename(table)[: -len(".tsv")]]
-        assert [line.split("\t")[0] for line in lines[1:]] == ["0", "1", "2", "3"]
+        assert [line.split("\t")[0] for line in lines[1:]] == ["1", "2", "3", "4"]
 
     info = trained.load().info
     assert info.features == records.FeaturesInfo.load(records.ABOUT)
     assert info.weights == parameters.read_info()
     assert (info.train, info.train_images, info.valid_images) == (params.load().train, 24, 9)
     metrics = json.loads((METRICS / "train.json").read_text())
-    assert list(metrics) == [
-        "best_epoch", "epochs", "seconds_per_epoch",
-        "train_loss", "train_top1", "train_top5", "valid_loss", "valid_top1", "valid_top5",
-    ]  # fmt: skip
-    assert metrics["epochs"] == 4 and 1 <= metrics["best_epoch"] <= 4 and metrics["seconds_per_epoch"] > 0
-    assert (metrics["train_top1"], metrics["valid_top1"], metrics["valid_top5"]) == (1, 1, 1)
+    assert list(metrics) == ["valid_top1", "valid_loss", "best_epoch"]
+    assert 1 <= metrics["best_epoch"] <= 4 and metrics["valid_top1"] == 1
+    kept = Kept.load(curves.KEPT)
+    assert (kept.train_top1, kept.train_top5, kept.valid_top5) == (1, 1, 1)
+    assert min(curves.read(4).seconds) > 0
     assert printed == f"best epoch {metrics['best_epoch']} of 4: top-1 1.0000 train, 1.0000 valid\n"
 
 
 def test_metrics_are_those_of_the_saved_head(stage):
     train.main()
     metrics = TrainMetrics.load(METRICS / "train.json").model_dump()
+    metrics |= Kept.load(curves.KEPT).model_dump()
     head = trained.load()
     for subset in ("train", "valid"):
         features, labels = records.read(subset)
@@ -100,6 +102,22 @@ def test_the_stage_run_again_leaves_the_same_bytes(stage):
     assert outputs() == first
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
+def test_one_that_fails_leaves_what_the_one_before_wrote(stage, monkeypatch, error):
+    train.main()
+    before = {path: (stage / path).read_bytes() for path in everything(stage)}
+
+    def fail(head, train, valid, settings, live):
+        live.log_metric("train/loss", 1)
+        live.next_step()
+        raise error
+
+    monkeypatch.setattr(train, "fit", fail)
+    with pytest.raises(error):
+        train.main()
+    assert {path: (stage / path).read_bytes() for path in everything(stage)} == before
+
+
 def test_test_images_are_not_read(stage):
     for path in stage.glob("data/features/test.*"):
         path.unlink()
@@ -108,6 +126,9 @@ def test_test_images_are_not_read(stage):
 
 def test_evaluate_finds_what_was_learnt(stage, capsys, monkeypatch):
     train.main()
+    featurizing().save(records.WORK)
+    labels = records.read("test")[1]
+    lists.write(SPLIT / "test.lst", [Row(index, label, str(index)) for index, label in enumerate(labels)])
     capsys.readouterr()
     # Which shows more than there is here: the images, for one.
     monkeypatch.setattr(evaluate.contents, "gather", lambda *values: None)

@@ -44,7 +44,7 @@ def missing(chosen: Dataset) -> Optional[str]:
 
 def _archive(chosen: Dataset) -> Path:
     """``chosen.path``, if the user has it there; else where it is downloaded to, in the user's cache folder."""
-    own = Path(chosen.path)
+    own = Path(chosen.path).expanduser()
     return own if own.is_file() else user_cache() / "downloads" / NAME
 
 
@@ -93,4 +93,8 @@ def _classes(members: Sequence[Member], archive: Path) -> dict[str, list[Member]
     return classes
 
 
-SOURCE = Source(root, missing, find)
+def title(chosen: Dataset) -> str:
+    return PUBLISHED.title
+
+
+SOURCE = Source(root, missing, find, title, ["path", "clutter", "groups", "on_bad_image"])

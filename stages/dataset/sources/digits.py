@@ -61,4 +61,8 @@ def _table() -> Path:
     return Path(package.origin).parent / "datasets/data/digits.csv.gz"
 
 
-SOURCE = Source(root, missing, find)
+def title(chosen: Dataset) -> str:
+    return "digits"
+
+
+SOURCE = Source(root, missing, find, title, ["groups"])

@@ -8,17 +8,18 @@ from stages.common.errors import InputError
 from stages.common.params import Dataset
 from stages.dataset.index import Index
 from stages.dataset.places import FOLDER, Place
-from stages.dataset.sources.source import Listed, Listing, Source, listable
+from stages.dataset.sources.source import Listed, Listing, Source, listable, located
 from stages.dataset.stores import is_url
 
 
 def root(chosen: Dataset) -> str:
     """The folder itself."""
-    return chosen.path.rstrip("/") if is_url(chosen.path) else str(Path(chosen.path))
+    return located(chosen)
 
 
 def missing(chosen: Dataset) -> Optional[str]:
-    return None if is_url(chosen.path) or Path(chosen.path).exists() else chosen.path
+    top = root(chosen)
+    return None if is_url(top) or Path(top).exists() else top
 
 
 def find(chosen: Dataset, index: Index) -> Listing:
@@ -90,4 +91,10 @@ def _listed(top: str, folder: str, name: str) -> Listed:
     return Listed(path, folder, place, complaint)
 
 
-SOURCE = Source(root, missing, find)
+def title(chosen: Dataset) -> str:
+    """The folder's name."""
+    top = root(chosen)
+    return top.rpartition("/")[2] if is_url(top) else Path(top).resolve().name
+
+
+SOURCE = Source(root, missing, find, title, ["path", "groups", "on_bad_image"])

@@ -3,7 +3,6 @@
 import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Optional
 
 from stages.common.errors import InputError
 from stages.common.layout import SUBSETS
@@ -11,7 +10,8 @@ from stages.common.params import Dataset, holds_secret
 from stages.dataset import tables
 from stages.dataset.index import Index
 from stages.dataset.places import Place, read, within
-from stages.dataset.sources.source import Listed, Listing, Source
+from stages.dataset.sources import folder
+from stages.dataset.sources.source import Listed, Listing, Source, located
 from stages.dataset.stamps import Stamp
 from stages.dataset.stores import is_url
 
@@ -21,11 +21,7 @@ OPTIONAL = ("group", "split")
 
 def root(chosen: Dataset) -> str:
     """The folder that the table lies in."""
-    return posixpath.dirname(chosen.path) or "."
-
-
-def missing(chosen: Dataset) -> Optional[str]:
-    return None if is_url(chosen.path) or Path(chosen.path).exists() else chosen.path
+    return posixpath.dirname(located(chosen)) or "."
 
 
 def find(chosen: Dataset, index: Index) -> Listing:
@@ -33,7 +29,7 @@ def find(chosen: Dataset, index: Index) -> Listing:
 
     Raises InputError where there is no such table, or one of its lines is not as it should be.
     """
-    table = chosen.path
+    table = located(chosen)
     if not is_url(table) and not Path(table).is_file():
         raise InputError(f"dataset.path: there is no table {table}: a CSV or TSV file with the columns path and class")
     images = list(_images(read(Place(table))[0], chosen))
@@ -54,8 +50,8 @@ def _versions(images: Sequence[Listed]) -> dict[str, Stamp]:
 def _images(data: bytes, chosen: Dataset) -> Iterator[Listed]:
     lines: dict[str, str] = {}
     top = root(chosen)
-    for row in tables.parsed(chosen.path, data, NEEDED, OPTIONAL):
-        here = f"{chosen.path}, line {row['line']}"
+    for row in tables.parsed(located(chosen), data, NEEDED, OPTIONAL):
+        here = f"{located(chosen)}, line {row['line']}"
         if holds_secret(row["path"]):
             raise InputError(f"{here}: a password or signature is in the path: credentials come from the environment")
         path = row["path"] if is_url(row["path"]) else posixpath.normpath(row["path"])
@@ -66,4 +62,9 @@ def _images(data: bytes, chosen: Dataset) -> Iterator[Listed]:
         yield Listed(path, row["class"], within(top, path, 0, None), group=row.get("group"), split=row.get("split"))
 
 
-SOURCE = Source(root, missing, find)
+def title(chosen: Dataset) -> str:
+    """The table's name."""
+    return posixpath.basename(located(chosen))
+
+
+SOURCE = Source(root, folder.missing, find, title, ["path", "groups", "on_bad_image"])

@@ -90,4 +90,4 @@ def _key(name: str) -> str:
     return f"{folder}{slash}{file.partition('.')[0]}"
 
 
-SOURCE = Source(folder.root, folder.missing, find)
+SOURCE = Source(folder.root, folder.missing, find, folder.title, ["path", "groups", "on_bad_image"])

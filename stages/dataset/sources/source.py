@@ -1,6 +1,8 @@
 """What a source of images is: a module of functions that knows one kind of data set, where it lies."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Optional
 
@@ -8,6 +10,10 @@ from stages.common.params import Dataset
 from stages.dataset.index import Index
 from stages.dataset.places import Place
 from stages.dataset.stamps import Stamp
+from stages.dataset.stores import is_url
+
+# Surrogates stand for bytes of a name that are not UTF-8.
+_UNFIT = re.compile("[\t\n\r\0\ud800-\udfff]")
 
 
 class Listed(NamedTuple):
@@ -25,12 +31,14 @@ class Listed(NamedTuple):
     split: Optional[str] = None
 
 
+def located(chosen: Dataset) -> str:
+    """Where ``dataset.path`` is: a URL, or a path of which ``~`` is the user's home."""
+    return chosen.path.rstrip("/") if is_url(chosen.path) else str(Path(chosen.path).expanduser())
+
+
 def listable(name: str) -> bool:
     """Whether the manifest and the lists can hold ``name``: UTF-8 without a tab, a line break or a NUL."""
-    try:
-        return not set("\t\n\r\0") & set(name.encode().decode())
-    except UnicodeEncodeError:
-        return False
+    return _UNFIT.search(name) is None
 
 
 class Listing(NamedTuple):
@@ -48,9 +56,12 @@ class Source(NamedTuple):
     """root(chosen): the folder, or its URL, to which paths are relative; it need not be there.
 
     missing(chosen): what of it is not to be had here, or None. find(chosen, index): lists the images, and fetches
-    what it must. Raises InputError where they are not as they should be.
+    what it must. Raises InputError where they are not as they should be. title(chosen): what people call the data set.
+    keys: those of the section ``dataset`` in params.yaml that make a difference to it, but for ``name``.
     """
 
     root: Callable[[Dataset], str]
     missing: Callable[[Dataset], Optional[str]]
     find: Callable[[Dataset, Index], Listing]
+    title: Callable[[Dataset], str]
+    keys: Sequence[str]

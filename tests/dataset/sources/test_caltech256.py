@@ -270,7 +270,7 @@ def test_what_is_no_tar(save, data):
     assert "no tar archive" in sentence(save(data))
 
 
-@pytest.mark.parametrize("name", ["archive", "256.TAR", "some.tar.gz", "a\tb.tar"])
+@pytest.mark.parametrize("name", ["archive", "256.TAR", "some.tar.gz"])
 def test_an_archive_whose_name_says_not_where_it_ends_or_no_list_can_hold(save, name):
     archive = save(ARCHIVE, name)
     assert sentence(archive) == f"dataset.path: {str(archive)!r} does not end in .tar, or no list can hold its name"

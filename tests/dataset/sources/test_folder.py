@@ -33,7 +33,8 @@ def test_lists_folder_by_folder_and_opens_nothing(photos, monkeypatch):
 
 def test_the_place_of_an_image_is_that_which_the_manifest_gives(photos, monkeypatch):
     monkeypatch.chdir(photos.parent)
-    for path in (photos, photos.name, f"./{photos.name}/", "."):
+    monkeypatch.setenv("HOME", str(photos.parent))
+    for path in (photos, photos.name, f"./{photos.name}/", f"~/{photos.name}", "."):
         if path == ".":
             monkeypatch.chdir(photos)
         for image in folder.find(of(path), Index(None)).images:
