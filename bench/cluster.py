@@ -2,9 +2,9 @@
 
 Both engines run EfficientNet-Lite0 by turns, on all the cores of this machine, the driver's included. The driver's
 ceiling is what is left when the network is gone: files of 40 KB, whose digests are known, read and hashed by the
-worker, or by the driver, which ships them; features of 1,280 numbers received and put into the cache.
-Its memory is told apart: what it holds itself (anonymous),
-and what is mapped into it (libraries; for Ray also the object store, which all processes of a machine share).
+worker, or by the driver, which ships them; features of 1,280 numbers received and put into the cache on disk.
+Its memory is told apart: what it holds itself (anonymous), and what is mapped into it (libraries; for Ray also the
+object store, which all processes of a machine share).
 """
 
 import contextlib
@@ -35,21 +35,39 @@ from stages.inference.environment import environment
 ROUNDS, WAITING, TIMED = 9, 8, 6
 PHOTOS, CHUNKS = 80, 5_000
 FEEDS, FEW, MANY, BYTES = 3, 2_000, 20_000, 40_000
-# Who reads the files: the driver, which ships them; the worker; or nobody, which shows what the driver's part costs.
-READERS = ("driver", "worker", "nobody")
+# Engine, who reads the files, batch_size, cache. Where nobody does, it shows what the driver can feed to many workers:
+# more than one worker of one core can read.
+DRIVERS = (
+    ("local", "driver", 16, "auto"),
+    ("local", "worker", 16, "auto"),
+    ("ray", "driver", 16, "auto"),
+    ("ray", "worker", 16, "auto"),
+    ("ray", "worker", 256, "off"),
+    ("ray", "nobody", 16, "off"),
+    ("ray", "nobody", 256, "auto"),
+    ("ray", "nobody", 256, "off"),
+    ("ray://", "driver", 16, "auto"),
+    ("ray://", "nobody", 256, "off"),
+)
 # Of the Ray Client's server, below the ports that Ray takes for its workers.
 PORT = 9701
 
 
 class Discard:
-    """An array of which nothing is kept, as featurize's is on disk; it notes the greatest memory it sees."""
+    """An array of which nothing is kept, as featurize's is on disk; it notes how many come, and the greatest memory."""
 
     dtype = np.dtype(np.float32)
 
     def __init__(self) -> None:
+        self.begun, self.seconds, self.count = 0.0, 0.0, 0
         self.anonymous, self.mapped = 0, 0
 
-    def __setitem__(self, rows: object, values: object) -> None:
+    def __setitem__(self, rows: list[int], values: object) -> None:
+        # Those that come first are not timed: they wait for the workers to start.
+        if self.begun:
+            self.count, self.seconds = self.count + len(rows), time.perf_counter() - self.begun
+        else:
+            self.begun = time.perf_counter()
         lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
         kb = {line[0]: int(line[1]) for line in lines if line[0].startswith("Rss")}
         self.anonymous = max(self.anonymous, kb["RssAnon:"])
@@ -60,9 +78,9 @@ class Discard:
 
 
 class Fed(NamedTuple):
-    """Seconds, and the driver's peak memory (MB)."""
+    """Images per second, and the driver's peak memory (MB)."""
 
-    seconds: float
+    rate: float
     anonymous: float
     mapped: float
 
@@ -97,10 +115,8 @@ def feed(folder: str, count: int, reader: str, runtime: dict[str, object]) -> Fe
     with tempfile.TemporaryDirectory() as cache:
         os.environ[caches.CACHE_VARIABLE] = cache
         recipe = identity.current(given.backbone.cut, given.featurize, cache)
-        begun = time.perf_counter()
         compute.compute(places, recipe, changed, lambda n, dim: array, setup=setup, known=digests)
-        seconds = time.perf_counter() - begun
-    return Fed(seconds, array.anonymous / 1e3, array.mapped / 1e3)
+    return Fed(array.count / array.seconds, array.anonymous / 1e3, array.mapped / 1e3)
 
 
 def forward(name: str) -> Generator[int, None, None]:
@@ -171,20 +187,23 @@ def ceiling() -> None:
         "ray://": {"engine": "ray", "ray_address": f"ray://127.0.0.1:{PORT}"},
     }
     print(
-        f"| driver, files of {BYTES / 1e3:.0f} KB | read by | images/s | anonymous memory | mapped | grown per image |"
+        f"| driver, files of {BYTES / 1e3:.0f} KB | read by | batch_size | cache | images/s "
+        "| anonymous memory | mapped | grown per image |"
     )
-    print("|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     with workspace([]), tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)
         for number in range(MANY):
             Path(folder, f"{number:06}").write_bytes(rng.bytes(BYTES))
-        for (name, runtime), reader in itertools.product(engines.items(), READERS):
+        for name, reader, batch_size, cache in DRIVERS:
+            runtime = {**engines[name], "batch_size": batch_size, "cache": cache}
             with client_server(name == "ray://"):
                 pairs = [[alone(folder, count, reader, runtime) for count in (FEW, MANY)] for _ in range(FEEDS)]
-            rates = [(MANY - FEW) / (many.seconds - few.seconds) for few, many in pairs]
+            rates = [many.rate for _, many in pairs]
             few, many = (Fed(*np.median(runs, axis=0)) for runs in zip(*pairs))
             print(
-                f"| {name} | {reader} | {statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
+                f"| {name} | {reader} | {batch_size} | {'on disk' if cache == 'auto' else cache} "
+                f"| {statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
                 f"| {few.anonymous:.0f} → {many.anonymous:.0f} MB | {few.mapped:.0f} → {many.mapped:.0f} MB "
                 f"| {(many.anonymous - few.anonymous) * 1e3 / (MANY - FEW):.1f} KB |"
             )

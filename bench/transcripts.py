@@ -23,7 +23,7 @@ INSTEAD = {
     r"pip install [^&]*": ":",
 }
 # Where an example is of minutes.
-SLOW = re.compile(r"backbone\.name=")
+SLOW = re.compile(r"backbone\.name=|split\.train_per_class=")
 # What differs from run to run and machine to machine.
 VARIES = [
     (r"\b[0-9a-f]{7}\b", "<commit>"),
@@ -85,9 +85,9 @@ class Reader:
         script = f"set -e -o pipefail\n{command.replace(STORE, str(self.folder / 'store'))}"
         printed = self.project.run("bash", "-c", script)
         printed = printed.replace(str(self._home), "/home/me").replace(str(self.folder / "store"), STORE)
-        # Of a line that was written over, the last state.
-        lines = [line.rsplit("\r", 1)[-1].rstrip() for line in printed.split("\n")]
-        return _sorted([line for line in lines if not UNSEEN.match(line)])
+        # Each state of a progress bar begins a line.
+        lines = re.sub(r"\n(\n\w+: +\d+%\|.*)+", "", printed).splitlines()
+        return _sorted([line.rstrip() for line in lines])
 
     @property
     def _home(self) -> Path:

@@ -37,9 +37,7 @@ class Chunks:
             return self._again.popleft()
         digests = next(self._batches)
         places = [self._place(digest) for digest in digests]
-        # Another process may be in another folder.
-        absolute = [p if is_url(p.path) else p._replace(path=os.path.abspath(p.path)) for p in places]
-        return Chunk([place.name for place in places], digests, absolute)
+        return Chunk([place.name for place in places], digests, list(map(_absolute, places)))
 
     def ship(self, worker: Worker, chunk: Chunk) -> None:
         """Takes ``chunk`` back, which ``worker`` could not read."""
@@ -60,6 +58,13 @@ class Chunks:
             files.append(data)
         self.shipped += len(files)
         return chunk._replace(files=files)
+
+
+def _absolute(place: Place) -> Place:
+    """The same for another process, which may be in another folder."""
+    if place.path.startswith("/") or is_url(place.path):
+        return place
+    return place._replace(path=os.path.abspath(place.path))
 
 
 def batches(values: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
