@@ -123,6 +123,7 @@ def small_project(tmp_path_factory, small_data, weights_file):
             dataset={"name": "folder", "path": str(project.photos)},
             backbone={"name": BACKBONE, "weights": "file", "path": str(weights_file)},
             train={"epochs": 3},
+            audit={"enabled": False},
             runtime={"workers": 1},
         )
         project.run("git", "commit", "-qam", "small data")
