@@ -5,6 +5,8 @@
     split      which images train, validate and test
     featurize  every image's feature, from the feature cache or the backbone
     train      the head, on the features
+    audit      what in the data looks wrong, from the features
+    map        the features on a plane, for the report
     evaluate   how the head does on the test images
 
 The commands: ``predict`` (which class an image is of), ``export`` (the classifier for use elsewhere), ``cache`` (looks
@@ -18,6 +20,7 @@ The packages, from the ground up; each imports only those above it in this list:
     inference                   a network made fast for features
     features                    from image bytes to stored vectors
     classifier                  what lies behind the cut: the head, its training and its scores
+    findings                    what in the data looks wrong
     report, exports             the page about a test; the classifier for use elsewhere
 
 docs/architecture.md has the whole map.

@@ -33,7 +33,7 @@ KEPT = SIDE * SIDE * 3 // 4 + 1
 
 class Seen(NamedTuple):
     """sketches: uint8 (n, SIDE, SIDE, 3). sides: (n,), the shorter side of each image in pixels, of a large one perhaps
-    less, but twice ``SIDE``; 0 where it could not be seen.
+    less, but ``SIDE``; 0 where it could not be seen.
     """
 
     sketches: NDArray[np.uint8]
@@ -104,7 +104,7 @@ def _sketch(data: Union[bytes, Unreadable], place: Place, digest: bytes) -> Foun
     if isinstance(data, Unreadable) or hashlib.sha256(data).digest() != digest:
         return None
     try:
-        image = decode.decode(data, place.name, least=2 * SIDE)
+        image = decode.decode(data, place.name, least=SIDE)
     except InputError:
         return None
     return sketches.sketch(image), min(image.size)

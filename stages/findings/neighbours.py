@@ -84,45 +84,52 @@ def nearest(subsets: Sequence[Features], within: Space, k: int) -> Neighbours:
         np.full((count, len(subsets), k), -np.inf, np.float32),
         np.zeros(count, np.float32),
     )
-    products = np.empty((BLOCK, BLOCK), np.float32)
+    blocks = list(_numbered(subsets))
+    products = np.empty((BLOCK + BUNDLE, BLOCK + BUNDLE), np.float32)
     with progress(total=count, desc="comparing features", leave=False) as bar:
-        for start, block in _numbered(subsets, 0):
-            own = slice(start, start + len(block))
-            queries, found.lengths[own] = vectors(block, within)
-            first = 0
-            for number, subset in enumerate(subsets):
-                best = found.rows[own, number], found.similarities[own, number]
-                for key, keys in _numbered([subset], first):
-                    similar = _products(queries, vectors(keys, within)[0], products)
-                    if key == start:
-                        np.fill_diagonal(similar, -np.inf)
-                    _merge(best, key, similar)
-                first += len(subset)
-            bar.update(len(block))
+        for number, one in enumerate(blocks):
+            queries, found.lengths[one.rows] = vectors(one.features, within)
+            for other in blocks[: number + 1]:
+                similar = _products(queries, vectors(other.features, within)[0], products)
+                if other is one:
+                    np.fill_diagonal(similar, -np.inf)
+                else:
+                    # What one block has with another, the other has with it.
+                    _merge(found, other.rows, one, similar[:, : len(other.features)].T)
+                _merge(found, one.rows, other, similar[: len(queries)])
+            bar.update(len(queries))
     return found
 
 
-def _numbered(subsets: Sequence[Features], first: int) -> Iterator[tuple[int, Features]]:
-    """The blocks of ``subsets``, none of two of them, each with the number of its first row, from ``first``."""
-    for subset in subsets:
-        for block in _blocks(subset):
-            yield first, block
-            first += len(block)
+class _Block(NamedTuple):
+    """Some rows of the subset of a number, and their features."""
+
+    rows: slice
+    subset: int
+    features: Features
+
+
+def _numbered(subsets: Sequence[Features]) -> Iterator[_Block]:
+    first = 0
+    for number, subset in enumerate(subsets):
+        for features in _blocks(subset):
+            yield _Block(slice(first, first + len(features)), number, features)
+            first += len(features)
 
 
 def _products(queries: Vectors, keys: Vectors, room: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The cosines (queries, keys), in ``room``; with columns of -inf to a multiple of ``BUNDLE``."""
-    columns = -(-len(keys) // BUNDLE) * BUNDLE
-    products = room[: len(queries), :columns]
-    np.matmul(queries, keys.T, out=products[:, : len(keys)])
-    products[:, len(keys) :] = -np.inf
+    """The cosines (queries, keys), in ``room``; with rows and columns of -inf to a multiple of ``BUNDLE``."""
+    rows, columns = (-(-len(each) // BUNDLE) * BUNDLE for each in (queries, keys))
+    products = room[:rows, :columns]
+    np.matmul(queries, keys.T, out=products[: len(queries), : len(keys)])
+    products[len(queries) :] = products[:, len(keys) :] = -np.inf
     return products
 
 
-def _merge(best: tuple[NDArray[np.int32], NDArray[np.float32]], first: int, similar: NDArray[np.float32]) -> None:
-    """Puts into ``best``, rows and similarities (queries, k), what is nearer in ``similar``: of rows from ``first``."""
-    rows, similarities = best
-    k = rows.shape[1]
+def _merge(found: Neighbours, own: slice, block: _Block, similar: NDArray[np.float32]) -> None:
+    """Puts into ``found``, of the rows ``own``, what is nearer in ``similar`` (own, rows of ``block`` and more)."""
+    rows, similarities = found.rows[own, block.subset], found.similarities[own, block.subset]
+    k, first = rows.shape[1], block.rows.start
     # The k largest of a row are in those k bundles whose largest are the largest: no need to look at the others.
     bundles = similar.reshape(len(similar), BUNDLE, -1)
     width = bundles.shape[2]
