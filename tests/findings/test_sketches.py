@@ -37,7 +37,7 @@ def test_it_is_the_same_both_ways_and_1_of_an_image_with_itself(images):
 
 
 def test_other_photos_of_one_kind_are_not_alike(images):
-    ones = sketched(images)
+    ones = sketched(images[::2])
     first, second = np.triu_indices(len(ones), 1)
     whole, detail = sketches.likeness(ones[first], ones[second])
     assert (whole * detail >= ALIKE).sum() == 0
