@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -42,7 +43,15 @@ def _off(value: object) -> object:
     return "off" if value is False else value
 
 
+def _different(values: list[float]) -> list[float]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("different", "must be different numbers")
+    return values
+
+
 Number = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(gt=0, lt=1)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 Count = Annotated[StrictInt, Field(ge=1)]
@@ -102,14 +111,29 @@ class Featurize(Section):
 
 
 class Train(Section):
+    """lr, weight_decay: a number, or several, of which all combinations are trained."""
+
     optimizer: Literal["adam", "sgd", "nag", "rmsprop", "adagrad"]
-    lr: Annotated[Number, Field(gt=0)]
+    lr: Union[Positive, Annotated[list[Positive], Field(min_length=1), AfterValidator(_different)]]
+    weight_decay: Union[NotNegative, Annotated[list[NotNegative], Field(min_length=1), AfterValidator(_different)]]
+    schedule: Literal["constant", "cosine"]
     epochs: Count
     batch_size: Count
     dropout: Annotated[Number, Field(ge=0, lt=1)]
-    weight_decay: Annotated[Number, Field(ge=0)]
+    class_weights: Literal["none", "balanced"]
+    refit: StrictBool
     trainable: Literal["last", "all"]
     seed: Seed
+
+    @property
+    def rates(self) -> list[float]:
+        """The learning rates to try."""
+        return self.lr if isinstance(self.lr, list) else [self.lr]
+
+    @property
+    def decays(self) -> list[float]:
+        """The weight decays to try."""
+        return self.weight_decay if isinstance(self.weight_decay, list) else [self.weight_decay]
 
 
 class Runtime(Section):
