@@ -80,10 +80,15 @@ class Project:
         """Changes params.yaml: ``set(train={"lr": 0.1})``."""
         set_params(self.folder / "params.yaml", **values)
 
-    def metrics(self, stage: str) -> dict[str, Any]:
-        """What ``metrics/<stage>.json`` says."""
-        found: dict[str, Any] = json.loads((self.folder / "metrics" / f"{stage}.json").read_text())
+    def metrics(self, name: str) -> dict[str, Any]:
+        """What ``metrics/<name>.json`` says."""
+        found: dict[str, Any] = json.loads((self.folder / "metrics" / f"{name}.json").read_text())
         return found
+
+    def featurized(self) -> tuple[int, int]:
+        """How many images the features are of, and how many of them went through the network in the last run."""
+        work = json.loads((self.folder / "data/features/work.json").read_text())
+        return work["forward_passes"] + work["reused"], work["forward_passes"]
 
     def bytes(self, pattern: str) -> Contents:
         """The bytes of all files that match ``pattern``."""

@@ -36,7 +36,7 @@ def warm() -> list[float]:
                 store.put(digests, rng.random((PUT, DIM), dtype=np.float32))
         results = [run_featurize(str(cache)) for _ in range(ROUNDS)]
     assert all(result.forward_passes == 0 for result in results)
-    return [result.images_per_second for result in results]
+    return [result.images / result.seconds for result in results]
 
 
 def cold() -> list[tuple[float, float]]:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from bench.project import Project, clone
+from stages.common import params
 from stages.common.progress import progress
 
 RATES = ["0.1", "0.03", "0.02", "0.003", "0.001"]
@@ -54,18 +55,16 @@ SWEEPS = {1: in_the_workspace, 2: by_the_queue}
 
 def measure(project: Project, jobs: int) -> None:
     """Sweeps with ``jobs`` at a time and prints what it took."""
-    first = project.metrics("featurize")
+    first = project.metrics("timing")
     begun = time.perf_counter()
     SWEEPS[jobs](project)
     seconds = time.perf_counter() - begun
-    training, passes = 0, 0
+    training, passes, epochs = 0, 0, params.load(project.folder / params.FILE).train.epochs
     for commit in experiments(project):
-        train, featurize = (
-            json.loads(project.run("git", "show", f"{commit}:metrics/{stage}.json")) for stage in ("train", "featurize")
-        )
-        training += train["seconds_per_epoch"] * train["epochs"]
-        # Where featurize did not run, its metrics are the first run's.
-        passes += featurize["forward_passes"] * (featurize != first)
+        timing = json.loads(project.run("git", "show", f"{commit}:metrics/timing.json"))
+        training += timing["seconds_per_epoch"] * epochs
+        # Where featurize did not run, its time is the first run's.
+        passes += timing["forward_passes"] * (timing["featurize_seconds"] != first["featurize_seconds"])
     print(
         f"{len(RATES)} rates, {jobs} at a time: {passes} forward passes, {seconds:.1f} s, "
         f"{training:.1f} s of training: {training / (seconds * jobs):.0%}"
@@ -94,7 +93,7 @@ def main() -> None:
             )
         begun = time.perf_counter()
         project.run("dvc", "repro")
-        print(f"first run: {project.metrics('featurize')['images']:,} images, {time.perf_counter() - begun:.1f} s")
+        print(f"first run: {project.featurized()[0]:,} images, {time.perf_counter() - begun:.1f} s")
         project.run("git", "commit", "-qam", "run")
         for jobs in SWEEPS if given.jobs is None else [given.jobs]:
             measure(project, jobs)

@@ -13,7 +13,7 @@ from bench.project import set_params
 from stages import featurize, weights
 from stages.common import caches, layout, params
 from stages.dataset import classes, lists, manifest
-from stages.features.records import FeaturizeMetrics
+from stages.features import records
 
 # Of the features of EfficientNet-Lite0.
 DIM = 1280
@@ -64,9 +64,9 @@ def _save(images: Iterable[bytes]) -> None:
     classes.write(["class"])
 
 
-def run_featurize(cache: str) -> FeaturizeMetrics:
-    """Runs the stage with ``$HEADSTART_CACHE`` set to ``cache``; returns its metrics."""
+def run_featurize(cache: str) -> records.Work:
+    """Runs the stage with ``$HEADSTART_CACHE`` set to ``cache``; returns what it took."""
     os.environ[caches.CACHE_VARIABLE] = cache
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         featurize.main()
-    return FeaturizeMetrics.load(layout.METRICS / "featurize.json")
+    return records.Work.load(records.WORK)

@@ -1,4 +1,4 @@
-"""Looks into the feature cache and the index of image files beside it: ``python -m stages.cache``."""
+"""Looks into the feature cache and the index of image files beside it, and fills it: ``python -m stages.cache``."""
 
 import argparse
 import contextlib
@@ -12,7 +12,7 @@ from stages.common.caches import CACHE_VARIABLE, cache_folder
 from stages.common.errors import InputError, run
 from stages.common.sqlite import ERRORS, is_damage, plain, remove
 from stages.dataset import index
-from stages.features import calibrations
+from stages.features import calibrations, seeding
 from stages.features.database import FILE, Database
 
 
@@ -22,11 +22,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         prog="python -m stages.cache",
         description="Look into the feature cache, and the index of image files beside it.",
     )
-    actions = parser.add_subparsers(dest="action", metavar="show | verify | prune | clear")
+    actions = parser.add_subparsers(dest="action", metavar="show | seed | verify | prune | clear")
     actions.add_parser(
         "show",
         help="where it is, how large, how many features of which backbone, how many files are known (the default)",
     )
+    actions.add_parser("seed", help="take over the features in data/features, after `dvc pull` for instance")
     actions.add_parser("verify", help="read every entry and drop those that are damaged")
     prune = actions.add_parser(
         "prune",
@@ -42,6 +43,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         raise InputError(f"the feature cache is off (runtime.cache or ${CACHE_VARIABLE})")
     if chosen.action == "clear":
         _clear(folder)
+        return
+    if chosen.action == "seed":
+        _seed(runtime)
         return
     try:
         with contextlib.closing(Database(folder, runtime.cache_gb)) as database:
@@ -71,6 +75,12 @@ def _show(database: Database, folder: Path) -> None:
     with contextlib.closing(index.Index(folder)) as known:
         if count := known.count():
             print(f"{count:>10,}  image files known without reading them")
+
+
+def _seed(runtime: params.Runtime) -> None:
+    count, new, unknown = seeding.seed(runtime)
+    note = f", {unknown:,} of images that the manifest does not list left out" if unknown else ""
+    print(f"{count:,} features in data/features, {new:,} of them new in the feature cache{note}")
 
 
 def _verify(database: Database) -> None:

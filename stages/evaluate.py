@@ -1,16 +1,15 @@
 """evaluate: how the trained head does on images that training never saw."""
 
-import numpy as np
-
 from stages.backend import devices
-from stages.classifier import trained
-from stages.classifier.scores import TestMetrics, per_class_accuracy, score
+from stages.classifier import curves, trained
+from stages.classifier.scores import TestMetrics, per_class_accuracy, score, softmax
 from stages.common import params
-from stages.common.errors import run
-from stages.common.files import write_csv
-from stages.common.layout import METRICS
+from stages.common.errors import InputError, run
+from stages.common.layout import METRICS, SPLIT
+from stages.dataset import lists
 from stages.features import records
-from stages.report import contents, page
+from stages.report import contents, page, tables
+from stages.report.timing import Timing
 
 
 def main() -> None:
@@ -20,17 +19,22 @@ def main() -> None:
     trained.check_features(info)
     classes = info.features.classes
     features, labels = records.read("test")
+    listed = lists.read("test")
+    if [row.label for row in listed] != labels.tolist():
+        raise InputError(f"the features are not those of {SPLIT}/test.lst: run `dvc repro`")
+    paths = [row.path for row in listed]
     logits = head.logits(features)
 
-    predicted = logits.argmax(axis=1)
+    probabilities, predicted = softmax(logits), logits.argmax(axis=1)
     by_class = per_class_accuracy(predicted, labels, len(classes))
     metrics = TestMetrics.of(score([logits], labels), by_class, len(labels))
     metrics.save(METRICS / "test.json")
-    named = ((classes[actual], classes[taken_for]) for actual, taken_for in zip(labels, predicted))
-    write_csv(METRICS / "confusion.csv", ["actual", "predicted"], named)
-    accuracies = ("" if np.isnan(accuracy) else round(accuracy, 6) for accuracy in by_class.tolist())
-    write_csv(METRICS / "classes.csv", ["class", "accuracy"], zip(classes, accuracies))
-    page.write(METRICS / "report.html", contents.gather(given, info, metrics, labels, logits))
+    tables.write_predictions(paths, classes, labels, probabilities)
+    tables.write_classes(classes, by_class)
+    course, work = curves.read(info.train.epochs), records.Work.load(records.WORK)
+    Timing.of(work, course.seconds).save(METRICS / "timing.json")
+    found = contents.gather(given, info, metrics, labels, probabilities, paths, course, work)
+    page.write(METRICS / "report.html", found)
     print(f"{metrics.images} test images: top-1 {metrics.top1:.4f}, top-5 {metrics.top5:.4f}")
 
 

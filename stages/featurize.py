@@ -1,5 +1,6 @@
 """featurize: every image's feature, from the cache or the backbone, into RecordIO."""
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +11,13 @@ from numpy.typing import NDArray
 from stages.common import params
 from stages.common.errors import InputError, run
 from stages.common.files import mapped_array
-from stages.common.layout import FEATURES, MANIFEST, METRICS, SPLIT, SUBSETS
+from stages.common.layout import FEATURES, MANIFEST, SPLIT, SUBSETS
 from stages.dataset import classes, lists, manifest
 from stages.dataset.places import Place, within
 from stages.dataset.sources import table
-from stages.features import identity, records
+from stages.features import identity, records, seeding
 from stages.features.compute import Computed, compute
-from stages.features.records import FeaturesInfo, FeaturizeMetrics
+from stages.features.records import FeaturesInfo, Work
 
 
 def main() -> None:
@@ -26,6 +27,12 @@ def main() -> None:
     dtype = np.dtype(given.featurize.dtype).newbyteorder("<")
     subsets = {subset: lists.read(subset) for subset in SUBSETS}
     places, digests = located([row.path for rows in subsets.values() for row in rows], given.dataset)
+    if seeding.would_help(recipe, given.featurize.dtype, digests, given.runtime):
+        print(
+            "note: DVC has these features and your feature cache has not: to compute only those of new images, stop "
+            "this (Ctrl-C), then `dvc checkout` and `python -m stages.cache seed`",
+            file=sys.stderr,
+        )
     begun = time.perf_counter()
 
     FEATURES.mkdir(parents=True, exist_ok=True)
@@ -48,9 +55,9 @@ def main() -> None:
         found = ((row, digest, feature) for row, (digest, feature) in zip(rows, images) if digest is not None)
         records.write(subset, found)
 
-    metrics = _metrics(computed, time.perf_counter() - begun)
-    metrics.save(METRICS / "featurize.json")
-    print(f"{metrics.images} images, {metrics.forward_passes} through {recipe.backbone}, {metrics.reused} reused")
+    work = _work(computed, time.perf_counter() - begun)
+    work.save(records.WORK)
+    print(f"{work.images} images, {work.forward_passes} through {recipe.backbone}, {work.reused} reused")
 
 
 def located(paths: Sequence[str], chosen: params.Dataset) -> tuple[list[Place], list[bytes]]:
@@ -68,20 +75,18 @@ def located(paths: Sequence[str], chosen: params.Dataset) -> tuple[list[Place], 
     return places, [bytes.fromhex(images.digests[row]) for row in wanted]
 
 
-def _metrics(computed: Computed, seconds: float) -> FeaturizeMetrics:
-    count, spent = len(computed.digests), computed.seconds
-    return FeaturizeMetrics(
-        images=count,
+def _work(computed: Computed, seconds: float) -> Work:
+    spent = computed.seconds
+    return Work(
         forward_passes=computed.forward_passes,
-        reused=count - computed.forward_passes,
+        reused=len(computed.digests) - computed.forward_passes,
+        seconds=round(seconds, 2),
         workers=len(computed.workers),
         nodes=len({worker.node for worker in computed.workers}),
         seconds_read=round(spent.read, 2),
         seconds_cache=round(spent.cache, 2),
         seconds_decode=round(spent.decode, 2),
         seconds_forward=round(spent.forward, 2),
-        seconds=round(seconds, 2),
-        images_per_second=round(count / seconds, 2),
     )
 
 

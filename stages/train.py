@@ -4,9 +4,9 @@ from dvclive import Live  # type: ignore[attr-defined]  # it does not say that i
 
 from stages.backbones import parameters, zoo
 from stages.backend import devices
-from stages.classifier import head, trained
+from stages.classifier import curves, head, trained
 from stages.classifier.fit import fit
-from stages.classifier.scores import TrainMetrics, score
+from stages.classifier.scores import Kept, TrainMetrics, score
 from stages.common import params
 from stages.common.errors import run
 from stages.common.layout import CURVES, METRICS
@@ -25,18 +25,17 @@ def main() -> None:
     network = zoo.load(about.backbone, sha256=about.weights)
     built = head.build(network, about.cut, len(about.classes), settings.dropout, settings.trainable, contexts)
     with Live(str(CURVES), save_dvc_exp=False, dvcyaml=None, report=None) as live:
+        live.step = 1  # epochs count from 1, as everywhere
         fitted = fit(built, train, valid, settings, live)
     trained.save(built, about, parameters.read_info(), settings, len(train[1]), len(valid[1]))
 
-    metrics = TrainMetrics.of(
-        fitted.best_epoch,
-        fitted.seconds,
-        *(score(built.blocks(features), labels) for features, labels in (train, valid)),
-    )
-    metrics.save(METRICS / "train.json")
+    on_train, on_valid = (score(built.blocks(features), labels) for features, labels in (train, valid))
+    kept = Kept.of(fitted.best_epoch, on_train, on_valid)
+    kept.save(curves.KEPT)
+    TrainMetrics.of(kept).save(METRICS / "train.json")
     print(
-        f"best epoch {metrics.best_epoch} of {metrics.epochs}: "
-        f"top-1 {metrics.train_top1:.4f} train, {metrics.valid_top1:.4f} valid"
+        f"best epoch {fitted.best_epoch} of {settings.epochs}: "
+        f"top-1 {on_train.top1:.4f} train, {on_valid.top1:.4f} valid"
     )
 
 

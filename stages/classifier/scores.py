@@ -1,6 +1,6 @@
 """How good logits are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from stages.common.documents import Document
 
 Labels = NDArray[np.int64]  # (n,)
+
+# Of scores in files.
+DIGITS = 6
 
 
 class Scores(NamedTuple):
@@ -21,12 +24,10 @@ class Scores(NamedTuple):
     top5: float
 
 
-class TrainMetrics(Document):
-    """metrics/train.json: of the epoch that was kept, its scores without dropout."""
+class Kept(Document):
+    """metrics/curves/kept.json: the number, from 1, of the epoch that was kept, and its scores, without dropout."""
 
     best_epoch: int
-    epochs: int
-    seconds_per_epoch: float
     train_loss: float
     train_top1: float
     train_top5: float
@@ -35,35 +36,42 @@ class TrainMetrics(Document):
     valid_top5: float
 
     @classmethod
-    def of(cls, best_epoch: int, seconds: Sequence[float], train: Scores, valid: Scores) -> "TrainMetrics":
-        """From what each epoch took, and the scores of both subsets by the epoch that was kept."""
-        return cls(
-            best_epoch=best_epoch,
-            epochs=len(seconds),
-            seconds_per_epoch=round(float(np.mean(seconds)), 4),
-            **_rounded("train_", train),
-            **_rounded("valid_", valid),
-        )
+    def of(cls, best_epoch: int, train: Scores, valid: Scores) -> "Kept":
+        """From the scores of both subsets."""
+        return cls(best_epoch=best_epoch, **_rounded("train_", train), **_rounded("valid_", valid))
+
+
+class TrainMetrics(Document):
+    """metrics/train.json: of :class:`Kept`, what an experiment is chosen by."""
+
+    valid_top1: float
+    valid_loss: float
+    best_epoch: int
+
+    @classmethod
+    def of(cls, kept: Kept) -> "TrainMetrics":
+        """The part of it that is here."""
+        return cls(valid_top1=kept.valid_top1, valid_loss=kept.valid_loss, best_epoch=kept.best_epoch)
 
 
 class TestMetrics(Document):
     """metrics/test.json; mean_class_accuracy counts every class the same that has images."""
 
-    images: int
-    loss: float
     top1: float
     top5: float
     mean_class_accuracy: float
+    loss: float
+    images: int
 
     @classmethod
     def of(cls, scores: Scores, by_class: NDArray[np.float64], images: int) -> "TestMetrics":
         """by_class: as :func:`per_class_accuracy` returns it."""
-        mean = round(float(np.nanmean(by_class)), 6)
+        mean = round(float(np.nanmean(by_class)), DIGITS)
         return cls(images=images, **_rounded("", scores), mean_class_accuracy=mean)
 
 
 def _rounded(prefix: str, scores: Scores) -> dict[str, float]:
-    return {prefix + name: round(value, 6) for name, value in scores._asdict().items()}
+    return {prefix + name: round(value, DIGITS) for name, value in scores._asdict().items()}
 
 
 def score(blocks: Iterable[NDArray[Any]], labels: Labels) -> Scores:

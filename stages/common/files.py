@@ -69,9 +69,15 @@ def write_text(path: Union[str, Path], text: str) -> None:
 
 
 def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a table with a ``heading`` to ``path`` at once or not at all."""
+    """Writes a table with a ``heading`` to ``path`` at once or not at all, its text as :func:`cell` has it."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([heading, *rows])
+        csv.writer(file).writerows([map(cell, row) for row in [heading, *rows]])
+
+
+def cell(value: object) -> object:
+    """``value`` for a CSV file: text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    # OWASP: CSV Injection.
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 @contextlib.contextmanager

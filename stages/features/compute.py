@@ -174,7 +174,7 @@ def _fill_from_cache(images: _Images, cache: FeatureCache, seconds: Seconds) -> 
     missing = []
     for digests in _batches(images.rows, TRANSACTION):
         with _added(seconds, "cache"):
-            found = dict(zip(digests, cache.get(digests)))
+            found = dict(zip(digests, cache.get(digests, images.features.dtype)))
         held = {digest: feature for digest, feature in found.items() if feature is not None}
         missing += [digest for digest in digests if digest not in held]
         if held:

@@ -6,7 +6,7 @@ vector: little-endian, shape (dim,), the dtype that ``features.json`` names.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,8 @@ from stages.common.layout import FEATURES
 from stages.dataset.lists import Row
 from stages.features.recipe import Recipe
 
-ABOUT = FEATURES / "features.json"
+ABOUT, WORK = FEATURES / "features.json", FEATURES / "work.json"
+REMEDY = "run `dvc repro -f featurize`"
 MEMORY_SHARE = 0.25
 
 
@@ -51,25 +52,28 @@ class FeaturesInfo(Document):
         return Recipe(self.backbone, self.cut, self.resize, self.precision, self.weights, self.calibration)
 
 
-class FeaturizeMetrics(Document):
-    """metrics/featurize.json.
+class Work(Document):
+    """work.json: what it took to make the features.
 
-    images: how many there are. forward_passes: how many went through the network; reused: how many did not need to.
-    workers, nodes: how many of them, and of machines, were at work.
-    seconds_decode and seconds_forward add up the workers' own time; seconds is how long all of it took.
+    forward_passes: how many images went through the network; reused: how many did not need to.
+    seconds: how long all of it took. workers, nodes: how many of them, and of machines, were at work.
+    seconds_decode and seconds_forward add up the workers' own time.
     """
 
-    images: int
     forward_passes: int
     reused: int
+    seconds: float
     workers: int
     nodes: int
     seconds_read: float
     seconds_cache: float
     seconds_decode: float
     seconds_forward: float
-    seconds: float
-    images_per_second: float
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return self.forward_passes + self.reused
 
 
 def write(subset: str, records: Iterable[tuple[Row, bytes, NDArray[Any]]]) -> None:
@@ -102,22 +106,46 @@ def read(subset: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Features that would take more than ``MEMORY_SHARE`` of the free memory stay on disk, mapped.
     Raises InputError where the files are not as they were written, or not together.
     """
-    rec_path, idx_path, _ = together = _together(subset)
-    sums.check(together, "run `dvc repro -f featurize`")
-    about = FeaturesInfo.load(ABOUT, "run `dvc repro -f featurize`")
-    dtype, dim = np.dtype(about.dtype).newbyteorder("<"), about.dim
-    with open(idx_path, "rb") as lines:
-        count = sum(1 for _ in lines)
+    count, about = checked(subset)
+    dtype, dim = _dtype(about), about.dim
     large = count * dim * dtype.itemsize > MEMORY_SHARE * psutil.virtual_memory().available
     features = mapped_array(dtype, (count, dim), FEATURES) if large else np.empty((count, dim), dtype)
     labels = np.empty(count, np.int64)
-    file = mx.recordio.MXRecordIO(str(rec_path), "r")
-    for row in range(count):
-        header, payload = mx.recordio.unpack(file.read())
-        features[row] = np.frombuffer(payload, dtype)
+    for row, (header, feature) in enumerate(_records(FEATURES / f"{subset}.rec", count, dtype)):
+        features[row] = feature
         labels[row] = int(header.label)
-    file.close()
     return features, labels
+
+
+def read_digests(subset: str) -> Iterator[tuple[bytes, NDArray[Any]]]:
+    """For each record of a subset the first 8 bytes of its image's SHA-256, and the feature (dim,) of the stored dtype.
+
+    Raises InputError as :func:`read` does.
+    """
+    count, about = checked(subset)
+    for header, feature in _records(FEATURES / f"{subset}.rec", count, _dtype(about)):
+        yield header.id2.to_bytes(8, "big"), feature
+
+
+def checked(subset: str) -> tuple[int, FeaturesInfo]:
+    """How many records a subset has, and of what. Raises InputError as :func:`read` does."""
+    together = _together(subset)
+    sums.check(together, REMEDY)
+    with open(together[1], "rb") as lines:
+        return sum(1 for _ in lines), FeaturesInfo.load(ABOUT, REMEDY)
+
+
+def _dtype(about: FeaturesInfo) -> np.dtype[Any]:
+    return np.dtype(about.dtype).newbyteorder("<")
+
+
+def _records(path: Path, count: int, dtype: np.dtype[Any]) -> Iterator[tuple[Any, NDArray[Any]]]:
+    """The header and the feature of each record."""
+    file = mx.recordio.MXRecordIO(str(path), "r")
+    for _ in range(count):
+        header, payload = mx.recordio.unpack(file.read())
+        yield header, np.frombuffer(payload, dtype)
+    file.close()
 
 
 def _together(subset: str) -> list[Path]:

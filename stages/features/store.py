@@ -1,21 +1,23 @@
 """The feature cache: what a backbone makes of an image, kept per user and shared by every clone and experiment.
 
 Key: fingerprint of all that determines a feature (see ``identity``), then the SHA-256 of the image's bytes. Value: the
-feature as little-endian float32. ``database`` has how they lie on disk.
+feature, little-endian: float32 as it was computed, or float16 where it was taken over from records of that dtype; its
+length says which. ``database`` has how they lie on disk.
 """
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from stages.common.sqlite import Expendable
 from stages.features.database import FILE, TRANSACTION, Database, Limit, seal, unseal
 
-Feature = NDArray[np.float32]  # (dim,)
+Feature = NDArray[Any]  # (dim,), of one of these
+DTYPES = np.dtype("<f4"), np.dtype("<f2")
 
 
 class FeatureCache:
@@ -45,21 +47,22 @@ class FeatureCache:
         """Whether what is put here is kept."""
         return self._kept.usable
 
-    def get(self, digests: Sequence[bytes]) -> list[Optional[Feature]]:
-        """The features of ``digests``, None for what is not held."""
+    def get(self, digests: Sequence[bytes], dtype: DTypeLike = np.float32) -> list[Optional[Feature]]:
+        """The features of ``digests``, None for what is not held, or not as precisely as ``dtype`` is."""
         found: list[Optional[Feature]] = []
         for start in range(0, len(digests), TRANSACTION):
             keys = [self._fingerprint + digest for digest in digests[start : start + TRANSACTION]]
             held = self._kept.attempt(partial(Database.read, keys=keys)) or {}
-            found.extend(self._feature(key, held[key]) if key in held else None for key in keys)
+            features = (self._feature(key, held[key]) if key in held else None for key in keys)
+            found.extend(f if f is not None and f.itemsize >= np.dtype(dtype).itemsize else None for f in features)
         return found
 
-    def put(self, digests: Sequence[bytes], features: NDArray[np.float32]) -> None:
-        """Keeps ``features`` (n, dim) under ``digests``, all or none."""
-        entries = []
+    def put(self, digests: Sequence[bytes], features: NDArray[Any]) -> None:
+        """Keeps ``features`` (n, dim), float32 or float16, under ``digests``, all or none."""
+        entries, dtype = [], features.dtype.newbyteorder("<")
         for digest, feature in zip(digests, features):
             key = self._fingerprint + digest
-            entries.append((key, seal(key, feature.astype("<f4", copy=False).tobytes())))
+            entries.append((key, seal(key, feature.astype(dtype, copy=False).tobytes())))
         self._kept.attempt(partial(Database.write, entries=entries))
 
     def close(self) -> None:
@@ -68,7 +71,8 @@ class FeatureCache:
 
     def _feature(self, key: bytes, value: object) -> Optional[Feature]:
         payload = unseal(key, value)
-        if payload is None or len(payload) != 4 * self._dim:
-            self._kept.say("has damaged entries; they are computed again")
-            return None
-        return np.frombuffer(payload, "<f4")
+        for dtype in DTYPES:
+            if payload is not None and len(payload) == dtype.itemsize * self._dim:
+                return np.frombuffer(payload, dtype)
+        self._kept.say("has damaged entries; they are computed again")
+        return None

@@ -1,165 +1,100 @@
 """What the report tells of: gathered from the test and from what the stages before it left."""
 
-import csv
-import io
-import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from pathlib import Path
+from typing import Optional
 
-from PIL import Image
-
-from stages.classifier.head import Logits
-from stages.classifier.scores import Labels, TestMetrics, TrainMetrics, softmax
+from stages.backbones import catalogue
+from stages.classifier.curves import KEPT, Curves
+from stages.classifier.scores import Kept, Labels, TestMetrics
 from stages.classifier.trained import HeadInfo
 from stages.common import params
 from stages.common.errors import InputError
-from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT
-from stages.dataset import lists, manifest
-from stages.dataset.decode import decode
-from stages.dataset.places import Place, read, within
+from stages.common.layout import MANIFEST, SPLIT
+from stages.dataset import manifest
+from stages.dataset.places import within
 from stages.dataset.sources import table
-from stages.features.records import FeaturizeMetrics
+from stages.features.records import Work
 from stages.report.figures import Probabilities, least_sure, surest_mistakes
-
-# Of a thumbnail's longer side, in pixels: sharp on a phone's screen, and a page of them stays small.
-THUMBNAIL = 160
-
-
-class Picture(NamedTuple):
-    """path: as in the manifest. jpeg: a thumbnail, the bytes of a JPEG file; None where the image is not to be had."""
-
-    path: str
-    jpeg: Optional[bytes]
-
-
-class Curves(NamedTuple):
-    """A quantity by epoch, of both subsets."""
-
-    train: list[float]
-    valid: list[float]
+from stages.report.made import made_of
+from stages.report.origin import origin
+from stages.report.pictures import Picture, picture
 
 
 @dataclass(frozen=True)
 class Contents:
-    """classes: their names by label. labels, probabilities: of the test images.
+    """title: of the data set. classes: their names by label. labels, probabilities, paths: of the test images.
 
-    pictures: by row, of those that ``figures.surest_mistakes`` and ``figures.least_sure`` name.
-    training, featurizing: the metrics of these stages.
-    made_of: {heading: {name: what to say}}.
+    paths: as in the manifest. root: the folder they are relative to.
+    pictures: by row, of those that ``figures.surest_mistakes`` and ``figures.least_sure`` name; None where the image
+    is not to be had.
+    curves, kept, work: what the stages before it measured.
+    origin: {name: what to say}. made_of: {heading: {name: what to say}}.
     """
 
+    title: str
     metrics: TestMetrics
     classes: list[str]
     labels: Labels
     probabilities: Probabilities
-    pictures: dict[int, Picture]
-    loss: Curves
-    top1: Curves
-    training: TrainMetrics
-    featurizing: FeaturizeMetrics
+    paths: Sequence[str]
+    root: Path
+    pictures: dict[int, Optional[Picture]]
+    curves: Curves
+    kept: Kept
+    work: Work
+    origin: dict[str, str]
     made_of: dict[str, dict[str, str]]
 
 
-def gather(given: params.Params, info: HeadInfo, metrics: TestMetrics, labels: Labels, logits: Logits) -> Contents:
-    """All that the report tells of a test; info: about the head that was tested, labels, logits: of the test images.
+def gather(
+    given: params.Params,
+    info: HeadInfo,
+    metrics: TestMetrics,
+    labels: Labels,
+    probabilities: Probabilities,
+    paths: Sequence[str],
+    curves: Curves,
+    work: Work,
+) -> Contents:
+    """All that the report tells of a test.
 
+    info: about the head that was tested. labels, probabilities, paths: of the test images.
     Raises InputError where what other stages left does not fit, or is missing.
     """
-    probabilities = softmax(logits)
-    training = TrainMetrics.load(METRICS / "train.json")
-    curves = {name: Curves(*(_curve(subset, name) for subset in ("train", "valid"))) for name in ("loss", "top1")}
-    lengths = {len(values) for both in curves.values() for values in both}
-    if lengths != {training.epochs} or not 1 <= training.best_epoch <= training.epochs:
-        raise InputError(f"{CURVES} and {METRICS / 'train.json'} are not of one training: run `dvc repro -f train`")
+    kept = Kept.load(KEPT, "run `dvc repro -f train`")
+    if not 1 <= kept.best_epoch <= len(curves.seconds):
+        raise InputError(f"{KEPT} and the curves beside it are not of one training: run `dvc repro -f train`")
+    source = table.of(given.dataset)
+    shown = {*surest_mistakes(probabilities, labels), *least_sure(probabilities, labels)}
     return Contents(
+        title=source.title(given.dataset),
         metrics=metrics,
         classes=info.features.classes,
         labels=labels,
         probabilities=probabilities,
-        pictures=_pictures(
-            {*surest_mistakes(probabilities, labels), *least_sure(probabilities, labels)}, labels, given.dataset
-        ),
-        **curves,
-        training=training,
-        featurizing=FeaturizeMetrics.load(METRICS / "featurize.json"),
-        made_of=_made_of(given, info, metrics.images),
+        paths=paths,
+        root=source.root(given.dataset),
+        pictures=_pictures(shown, paths, given.dataset, info),
+        curves=curves,
+        kept=kept,
+        work=work,
+        origin=origin(),
+        made_of=made_of(given, info, metrics.images),
     )
 
 
-def _pictures(shown: Collection[int], labels: Labels, chosen: params.Dataset) -> dict[int, Picture]:
-    rows = lists.read("test")
-    if [row.label for row in rows] != labels.tolist():
-        raise InputError(f"the features are not those of {SPLIT}/test.lst: run `dvc repro`")
-    found = {row.path: row for row in manifest.find(MANIFEST, {rows[row].path for row in shown})}
-    root = table.of(chosen).root(chosen)
+def _pictures(
+    shown: Collection[int], paths: Sequence[str], chosen: params.Dataset, info: HeadInfo
+) -> dict[int, Optional[Picture]]:
+    found = {row.path: row for row in manifest.find(MANIFEST, {paths[row] for row in shown})}
+    root, backbone = table.of(chosen).root(chosen), catalogue.BACKBONES[info.features.backbone]
     pictures = {}
     for row in shown:
-        path = rows[row].path
-        image = found.get(path)
+        image = found.get(paths[row])
         if image is None:
-            raise InputError(f"{MANIFEST} has no {path}, which {SPLIT}/test.lst lists: run `dvc repro`")
-        place = within(root, path, image.size, image.offset)
-        pictures[row] = Picture(path, _thumbnail(place, bytes.fromhex(image.sha256)))
+            raise InputError(f"{MANIFEST} has no {paths[row]}, which {SPLIT}/test.lst lists: run `dvc repro`")
+        place = within(root, image.path, image.size, image.offset)
+        pictures[row] = picture(place, bytes.fromhex(image.sha256), backbone, info.features.resize)
     return pictures
-
-
-def _thumbnail(place: Place, wanted: bytes) -> Optional[bytes]:
-    """Of the image there, whose digest is ``wanted``; None where it is gone, or another one by now."""
-    try:
-        data, digest = read(place)
-        return thumbnail(decode(data, place.name)) if digest == wanted else None
-    except InputError:
-        return None
-
-
-def thumbnail(image: Image.Image) -> bytes:
-    """An RGB image as a small JPEG file; never enlarged."""
-    small = image.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=80, optimize=True)
-    return buffer.getvalue()
-
-
-def _curve(subset: str, name: str) -> list[float]:
-    """As DVCLive left it. Raises InputError where there is no such curve, or one that cannot be drawn."""
-    path = CURVES / "plots" / "metrics" / subset / f"{name}.tsv"
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            values = [float(row[name]) for row in csv.DictReader(file, delimiter="\t")]
-        if all(map(math.isfinite, values)):
-            return values
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: run `dvc repro -f train`") from None
-    except (ValueError, KeyError, TypeError, csv.Error):
-        pass
-    raise InputError(f"{path} is damaged: run `dvc repro -f train`")
-
-
-def _made_of(given: params.Params, info: HeadInfo, test_images: int) -> dict[str, dict[str, str]]:
-    features, weights = info.features, info.weights
-    data = [(f"dataset.{name}", value) for name, value in given.dataset]
-    data += [(f"split.{name}", value) for name, value in given.split]
-    counts = f"{info.train_images:,} train, {info.valid_images:,} valid, {test_images:,} test"
-    return {
-        "Data": {
-            **{name: str(value) for name, value in data},
-            "classes": str(len(features.classes)),
-            "images": counts,
-        },
-        "Backbone": {
-            "network": features.backbone,
-            "weights": weights.source,
-            "SHA-256": weights.source_sha256[:12],
-            "parameters": f"{weights.parameters:,}",
-        },
-        "Features": {
-            "cut": features.cut,
-            "resize": features.resize,
-            "precision": features.precision,
-            "dim": str(features.dim),
-            "dtype": features.dtype,
-        },
-        "Training": {name: str(value) for name, value in info.train},
-    }

@@ -9,14 +9,16 @@ import hashlib
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import jinja2
 
 from stages.common.files import write_text
-from stages.features.records import FeaturizeMetrics
+from stages.features.records import Work
 from stages.report import figures
-from stages.report.contents import Contents, Picture
+from stages.report.contents import Contents
+from stages.report.pictures import Picture
+from stages.report.tables import PREDICTIONS
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
 
@@ -27,9 +29,14 @@ PAIRS = 50
 
 
 class Example(NamedTuple):
-    """A test image: its labels, and the probabilities of the predicted class and of its own."""
+    """A test image: its labels, and the probabilities of the predicted class and of its own.
 
-    picture: Picture
+    line: of it in predictions.csv, from 1, which is the heading.
+    """
+
+    path: str
+    line: int
+    picture: Optional[Picture]
     actual: int
     predicted: int
     probability: float
@@ -42,35 +49,41 @@ def write(path: Path, contents: Contents) -> None:
     The same contents give the same bytes. Any text is shown as text, whatever is in it.
     """
     classes, labels, probabilities = contents.classes, contents.labels, contents.probabilities
-    metrics, best_epoch = contents.metrics, contents.training.best_epoch
+    metrics, curves, best_epoch = contents.metrics, contents.curves, contents.kept.best_epoch
     confusion = figures.confusion_matrix(probabilities.argmax(axis=1), labels, len(classes))
     pairs = figures.worst_pairs(classes, confusion)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(percent=percent, seconds=seconds, base64=_base64, source_hash=_source_hash)
+    mistakes = figures.surest_mistakes(probabilities, labels, most=len(labels))
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        title=contents.title,
+        origin=contents.origin,
         metrics=metrics,
         interval=figures.wilson(metrics.top1, metrics.images),
         classes=classes,
         charts=[
-            ("Loss", figures.chart(contents.loss._asdict(), best_epoch, floor=0.0)),
-            ("Top-1 accuracy", figures.chart(contents.top1._asdict(), best_epoch, ceiling=1.0)),
+            ("Loss", figures.chart(curves.loss._asdict(), best_epoch, floor=0.0)),
+            ("Top-1 accuracy", figures.chart(curves.top1._asdict(), best_epoch, ceiling=1.0)),
         ],
-        training=contents.training,
+        kept=contents.kept,
+        epoch_seconds=curves.seconds,
         confusion=confusion.tolist(),
         heat_map=figures.heat_map(confusion) if len(classes) > TABLE_CLASSES else None,
         pairs=pairs[:PAIRS],
         pair_count=len(pairs),
-        mistakes=len(labels) - int(confusion.trace()),
+        mistakes=len(mistakes),
+        mistaken=[f"{contents.root}/{contents.paths[row]}" for row in mistakes],
+        predictions=PREDICTIONS.name,
         guessing=math.log(len(classes)),
         by_class=figures.class_rows(classes, confusion),
         examples=[
-            ("surest mistakes", _examples(figures.surest_mistakes(probabilities, labels), contents)),
+            ("surest mistakes", _examples(mistakes[: figures.MISTAKES], contents)),
             ("least sure, and right", _examples(figures.least_sure(probabilities, labels), contents)),
         ],
-        featurizing=contents.featurizing,
-        spent=_spent(contents.featurizing),
+        work=contents.work,
+        spent=_spent(contents.work),
         made_of=contents.made_of,
     )
     write_text(path, page)
@@ -82,17 +95,18 @@ def _examples(rows: Iterable[int], contents: Contents) -> list[Example]:
         probabilities, actual = contents.probabilities[row], int(contents.labels[row])
         predicted = int(probabilities.argmax())
         probability, own = float(probabilities[predicted]), float(probabilities[actual])
-        examples.append(Example(contents.pictures[row], actual, predicted, probability, own))
+        path, picture = contents.paths[row], contents.pictures[row]
+        examples.append(Example(path, row + 2, picture, actual, predicted, probability, own))
     return examples
 
 
-def _spent(featurizing: FeaturizeMetrics) -> list[tuple[str, float]]:
+def _spent(work: Work) -> list[tuple[str, float]]:
     # Workers run side by side, so their seconds may add up to more than passed.
     return [
-        ("reading the files", featurizing.seconds_read),
-        ("feature cache", featurizing.seconds_cache),
-        ("decoding, all workers", featurizing.seconds_decode),
-        ("waiting for the network, all workers", featurizing.seconds_forward),
+        ("reading the files", work.seconds_read),
+        ("feature cache", work.seconds_cache),
+        ("decoding, all workers", work.seconds_decode),
+        ("waiting for the network, all workers", work.seconds_forward),
     ]
 
 

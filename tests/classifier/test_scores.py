@@ -6,7 +6,7 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 
 from stages.classifier import scores
-from stages.classifier.scores import Scores, TrainMetrics, per_class_accuracy, score
+from stages.classifier.scores import Kept, Scores, TrainMetrics, per_class_accuracy, score
 from stages.classifier.scores import softmax as probabilities
 
 
@@ -96,10 +96,13 @@ def test_a_class_that_is_never_right_has_zero():
 
 
 def test_training_metrics_are_flat_and_rounded():
-    metrics = TrainMetrics.of(2, [0.1, 0.12346], Scores(0.12345678, 0.5, 1.0), Scores(1 / 3, 2 / 3, 1.0))
-    assert list(metrics.model_dump().items()) == [
-        ("best_epoch", 2), ("epochs", 2), ("seconds_per_epoch", 0.1117),
-        ("train_loss", 0.123457), ("train_top1", 0.5), ("train_top5", 1.0),
+    train, valid = Scores(0.12345678, 0.5, 1.0), Scores(1 / 3, 2 / 3, 1.0)
+    kept = Kept.of(2, train, valid)
+    assert list(TrainMetrics.of(kept).model_dump().items()) == [
+        ("valid_top1", 0.666667), ("valid_loss", 0.333333), ("best_epoch", 2),
+    ]  # fmt: skip
+    assert list(kept.model_dump().items()) == [
+        ("best_epoch", 2), ("train_loss", 0.123457), ("train_top1", 0.5), ("train_top5", 1.0),
         ("valid_loss", 0.333333), ("valid_top1", 0.666667), ("valid_top5", 1.0),
     ]  # fmt: skip
 
@@ -107,5 +110,5 @@ def test_training_metrics_are_flat_and_rounded():
 def test_classes_without_images_do_not_count_in_the_mean_of_the_classes():
     metrics = scores.TestMetrics.of(Scores(1 / 3, 2 / 3, 1.0), np.array([1.0, np.nan, 0.5]), 6)
     assert list(metrics.model_dump().items()) == [
-        ("images", 6), ("loss", 0.333333), ("top1", 0.666667), ("top5", 1.0), ("mean_class_accuracy", 0.75),
+        ("top1", 0.666667), ("top5", 1.0), ("mean_class_accuracy", 0.75), ("loss", 0.333333), ("images", 6),
     ]  # fmt: skip

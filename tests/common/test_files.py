@@ -250,3 +250,11 @@ def test_other_content_of_the_same_size_and_time_is_taken(place):
             temporary.write_text(text)
             os.utime(temporary, (1, 1))
     assert place.read_text() == "diff"
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_of_a_table_is_a_formula(tmp_path, first):
+    text = f"{first}HYPERLINK(1)"
+    write_csv(tmp_path / "a.csv", ["name", "count"], [[text, -1], [f"a{text}", 0.5]])
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["name", "count"], [f"'{text}", "-1"], [f"a{text}", "0.5"]]

@@ -83,10 +83,9 @@ def test_from_download_to_test_metrics(tmp_path, mirror, archive):
     assert f"caltech256: {CLASSES * PER_CLASS} images of {CLASSES} classes" in printed
     classes = (project.folder / "data/classes.txt").read_text().split()
     assert classes == [*(f"class-{number}" for number in range(1, CLASSES)), "clutter"]
-    featurized = project.metrics("featurize")
-    assert (featurized["images"], featurized["forward_passes"]) == (CLASSES * PER_CLASS, PER_CLASS)
+    assert project.featurized() == (CLASSES * PER_CLASS, PER_CLASS)
     assert project.metrics("test")["images"] >= CLASSES
-    assert np.isfinite(project.metrics("train")["train_loss"])
+    assert np.isfinite(project.metrics("train")["valid_loss"])
     assert (project.folder / "data/features/train.rec").stat().st_size > 2 * CLASSES * 4096 * 2
 
     # It lies where it was downloaded to, and is read there.

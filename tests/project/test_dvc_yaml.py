@@ -28,3 +28,10 @@ def test_every_other_key_of_params_is_declared_by_a_stage():
     for section, field in params.Params.model_fields.items():
         for key in field.annotation.model_fields:
             assert section == "runtime" or section in declared or f"{section}.{key}" in declared, f"{section}.{key}"
+
+
+def test_plots_read_as_the_report_does():
+    (confusion,) = (plot for plot in STAGES["evaluate"]["plots"] if "metrics/predictions.csv" in plot)
+    # Rows are the true classes, columns the predicted ones.
+    axes = confusion["metrics/predictions.csv"]
+    assert (axes["y"], axes["x"]) == ("actual", "predicted")

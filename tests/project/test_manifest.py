@@ -28,10 +28,10 @@ def commit(project, message):
 
 
 def experiments(project):
-    """{name: metrics of featurize} of the experiments on the current commit."""
+    """{name: metrics/timing.json} of the experiments on the current commit."""
     found = json.loads(project.run("dvc", "exp", "show", "--json"))[-1]["experiments"] or []
     metrics = {e["name"]: e["revs"][0]["data"]["metrics"] for e in found}
-    return {name: by_file["metrics/featurize.json"]["data"] for name, by_file in metrics.items()}
+    return {name: by_file["metrics/timing.json"]["data"] for name, by_file in metrics.items()}
 
 
 def test_one_more_image_opens_that_image_alone(project):
@@ -41,7 +41,7 @@ def test_one_more_image_opens_that_image_alone(project):
     shown, others = opened(project)
     assert others == {"cat/one more.jpg"}
     assert shown <= listed(project, "test")
-    assert project.metrics("featurize")["forward_passes"] == 1
+    assert project.featurized() == (25, 1)
 
 
 def test_a_learning_rate_opens_none(project):
@@ -56,7 +56,7 @@ def test_an_experiment_in_another_workspace_opens_none(project):
     # Another split, so that featurize has to run. A sweep in the queue is in test_experiments.py.
     project.run("dvc", "exp", "run", "--temp", "-n", "temp", "-S", "train.lr=0.03", "-S", "split.seed=11")
     found = experiments(project)["temp"]
-    assert (found["images"], found["forward_passes"]) == (25, 0)
+    assert (found["reused"], found["forward_passes"]) == (25, 0)
     shown, others = opened(project)
     assert others == set() and shown
     assert project.run("git", "status", "--short") == ""
@@ -71,7 +71,7 @@ def test_an_image_removed_again_comes_back_from_the_run_cache(project):
         assert ran(printed) == ["images"]
         for stage in ("split", "featurize", "train", "evaluate"):
             assert f"Stage '{stage}' is cached - skipping run, checking out outputs" in printed
-        assert project.metrics("featurize")["images"] == count
+        assert project.featurized()[0] == count
     assert project.run("git", "status", "--short") == ""
 
 

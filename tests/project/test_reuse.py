@@ -25,9 +25,7 @@ pytestmark = pytest.mark.xdist_group("reuse")
 def project(small_project):
     project = small_project("reuse")
     project.repro()
-    assert project.metrics("featurize") | {"images": 24, "forward_passes": 24, "reused": 0} == project.metrics(
-        "featurize"
-    )
+    assert project.featurized() == (24, 24)
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "run")
     return project
@@ -37,9 +35,7 @@ def passes(project):
     """Runs the pipeline up to featurize; returns how many images it was for and how many went through the network."""
     # DVC's run cache would spare us featurize altogether where it knows the inputs: not what is tested here.
     project.run("dvc", "repro", "--no-run-cache", "featurize")
-    metrics = project.metrics("featurize")
-    assert metrics["reused"] == metrics["images"] - metrics["forward_passes"]
-    return metrics["images"], metrics["forward_passes"]
+    return project.featurized()
 
 
 def test_another_split_computes_nothing(project):
@@ -113,7 +109,7 @@ def test_the_bytes_are_the_same_without_with_a_cold_a_half_warm_and_a_warm_cache
 
     def again(count, cache):
         project.run("python", "-m", "stages.featurize", HEADSTART_CACHE=cache)
-        assert project.metrics("featurize")["forward_passes"] == count
+        assert project.featurized()[1] == count
         assert project.features() == wanted
 
     again(26, "off")
@@ -130,7 +126,7 @@ def test_the_bytes_are_the_same_without_with_a_cold_a_half_warm_and_a_warm_cache
         path.write_bytes(test.read_bytes())
         sums.write([path])
     project.run("python", "-m", "stages.featurize", HEADSTART_CACHE=str(tmp_path / "half"))
-    done = project.metrics("featurize")["forward_passes"]
+    done = project.featurized()[1]
     assert 0 < done < 15
     for path in rest:
         path.write_bytes(kept[path])
@@ -187,7 +183,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(small_project):
     shutil.rmtree(project.folder / "data" / "features", ignore_errors=True)
     shutil.rmtree(project.folder / ".dvc" / "cache", ignore_errors=True)
     project.run("dvc", "repro")
-    assert project.metrics("featurize")["forward_passes"] == 300 - kept
+    assert project.featurized()[1] == 300 - kept
     assert {**project.features(), **project.bytes("data/model/*"), **project.bytes("data/split/*")} == wanted
     left = [path for place in ("data", "metrics") for path in (project.folder / place).rglob("*.tmp*")]
     assert left == []

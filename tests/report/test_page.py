@@ -3,17 +3,20 @@
 import re
 import shutil
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.pictures import photo
 from stages.classifier import scores
-from stages.features.records import FeaturizeMetrics
+from stages.classifier.curves import Curve, Curves
 from stages.report import page as report
-from stages.report.contents import Contents, Curves, Picture, thumbnail
+from stages.report.contents import Contents
 from stages.report.figures import least_sure, surest_mistakes
+from stages.report.pictures import Picture, thumbnail
 from tests.browser import opened
+from tests.classifier.made import featurizing
 
 pytestmark = pytest.mark.xdist_group("report")
 
@@ -41,20 +44,19 @@ def contents(classes, per_class=8, epochs=6, seed=0, **changed):
     shown = [*surest_mistakes(probabilities, labels), *least_sure(probabilities, labels)]
     found = scores.score([logits], labels)
     falling, rising = [2 / e for e in range(1, epochs + 1)], [1 - 0.5 / e for e in range(1, epochs + 1)]
-    training = scores.TrainMetrics.of(max(1, epochs - 1), [0.5] * epochs, found, found)
     made = {
+        "title": "made up",
         "metrics": scores.TestMetrics(images=len(labels), **found._asdict(), mean_class_accuracy=0.5),
         "classes": classes,
         "labels": labels,
         "probabilities": probabilities,
-        "pictures": {row: Picture(f"{classes[labels[row]]}/{row}.jpg", jpeg(row % 4)) for row in shown},
-        "loss": Curves(falling, falling),
-        "top1": Curves(rising, rising),
-        "training": training,
-        "featurizing": FeaturizeMetrics(
-            images=100, forward_passes=60, reused=40, workers=2, nodes=1, seconds_read=0.25, seconds_cache=0.0,
-            seconds_decode=61.0, seconds_forward=3.0, seconds=40.0, images_per_second=2.5,
-        ),
+        "paths": [f"{classes[label]}/{row}.jpg" for row, label in enumerate(labels)],
+        "root": Path("/photos"),
+        "pictures": {row: Picture(jpeg(row % 4), jpeg(row % 4)) for row in shown},
+        "curves": Curves(Curve(falling, falling), Curve(rising, rising), [0.5] * epochs),
+        "kept": scores.Kept.of(max(1, epochs - 1), found, found),
+        "work": featurizing(),
+        "origin": {"commit": "0123456789", "MXNet": "1.9.1"},
         "made_of": {"Data": {"data set": "digits"}, "Training": {"lr": "0.01"}},
     }  # fmt: skip
     return Contents(**{**made, **changed})
@@ -96,8 +98,8 @@ def test_any_number_of_epochs_is_drawn(tmp_path, epochs):
 
 
 def test_each_epoch_of_a_chart_says_its_numbers(tmp_path):
-    curves = Curves([0.5, 0.25], [1, 0.125])
-    page = written(tmp_path, ["a", "b"], epochs=2, loss=curves, top1=curves).read_text()
+    curve = Curve([0.5, 0.25], [1, 0.125])
+    page = written(tmp_path, ["a", "b"], epochs=2, curves=Curves(curve, curve, [1, 1])).read_text()
     assert re.findall("<title>(epoch .*?)</title>", page)[:2] == [
         "epoch 1: train 0.5, valid 1",
         "epoch 2: train 0.25, valid 0.125",
@@ -110,6 +112,23 @@ def test_each_epoch_of_a_chart_says_its_numbers(tmp_path):
 )
 def test_durations_are_as_one_reads_them(value, text):
     assert report.seconds(value) == text
+
+
+def test_mistakes_are_listed_whole_with_their_rows(tmp_path):
+    made = contents(["a", "b"], per_class=60)
+    page = written(tmp_path, ["a", "b"], per_class=60).read_text()
+    wrong = {row for row, actual in enumerate(made.labels) if made.probabilities[row].argmax() != actual}
+    listed = re.search(r"<pre [^>]*>(.*)</pre>", page, re.DOTALL)[1].split()
+    assert len(listed) == len(wrong) and set(listed) == {f"/photos/{made.paths[row]}" for row in wrong}
+    shown = re.findall(r'class="path">(.*?)</span> <a href="predictions.csv#row=(\d+)">', page)
+    # The first row is the heading.
+    assert [path for path, _ in shown] == [made.paths[int(line) - 2] for _, line in shown] and len(shown) > 12
+
+
+def test_the_data_set_is_named_on_top_with_what_the_page_comes_from(tmp_path):
+    page = written(tmp_path, ["a", "b"], title="<b>photos").read_text()
+    assert re.search(r"<h1>&lt;b&gt;photos: \d", page) and "<title>&lt;b&gt;photos: " in page
+    assert "<div><dt>commit</dt> <dd>0123456789</dd></div><div><dt>MXNet</dt> <dd>1.9.1</dd></div>" in page
 
 
 def test_what_featurize_spent_is_told_in_words(tmp_path):
@@ -127,11 +146,12 @@ def test_a_picture_that_is_not_at_hand_is_told_of_in_its_place(tmp_path):
     whole = contents(["a", "b"])
     pictures = dict(whole.pictures)
     first = next(iter(pictures))
-    pictures[first] = pictures[first]._replace(jpeg=None)
+    pictures[first] = None
     page = written(tmp_path, ["a", "b"], pictures=pictures).read_text()
     assert page.count("the image is not on this machine") == 1
-    assert page.count('src="data:image/jpeg;base64,') == len(pictures) - 1
-    assert f'alt="{pictures[first].path}"' not in page
+    assert page.count('src="data:image/jpeg;base64,') == 2 * (len(pictures) - 1)
+    assert f'alt="{whole.paths[first]}"' not in page
+    assert f">{whole.paths[first]}</span>" in page
 
 
 # In a browser.
@@ -152,6 +172,18 @@ def few(tmp_path_factory):
     """The page of ten classes, one of them with a long name."""
     names = [*map(str, range(9)), "a rather long name of a class that goes on"]
     return written(tmp_path_factory.mktemp("few"), names)
+
+
+@pytest.fixture(scope="module")
+def dozen(tmp_path_factory):
+    """The page of twelve classes with names of two words."""
+    return written(tmp_path_factory.mktemp("dozen"), [f"american-{i} backpack" for i in range(12)], per_class=25)
+
+
+@pytest.fixture(scope="module")
+def thirty(tmp_path_factory):
+    """The page of as many classes as are shown by a table."""
+    return written(tmp_path_factory.mktemp("thirty"), [f"class number {i}" for i in range(report.TABLE_CLASSES)])
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +226,22 @@ def test_the_page_is_never_wider_than_the_screen(browser, few, many, width):
         out = """return [...document.querySelectorAll(".card > *")].filter(
             e => e.getBoundingClientRect().right > e.parentNode.getBoundingClientRect().right + 1).length"""
         assert browser.run(out) == 0
+
+
+@pytest.mark.parametrize("width", [360, 390, 1200, 1440])
+def test_what_does_not_fit_scrolls_visibly(browser, dozen, thirty, width):
+    state = """return Object.fromEntries([...document.querySelectorAll(".scroll")].map(e => [e.ariaLabel,
+        [e.scrollWidth > e.clientWidth + 1, getComputedStyle(e).maskImage !== "none"]]))"""
+    for page, fits in ((dozen, ["Confusion matrix", "Most frequent confusions"]), (thirty, [])):
+        browser.open(page, width)
+        found = browser.run(state)
+        assert all(wide == faded for wide, faded in found.values()), found
+        assert not any(found[name][0] for name in fits)
+    # So many classes do not fit on a phone; at the end nothing is faded any more.
+    assert found["Confusion matrix"][0] == (width < 600)
+    browser.run("document.querySelector('.scroll').scrollLeft = 10000")
+    browser.run("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert not browser.run(state)["Confusion matrix"][1]
 
 
 def column(browser, number):

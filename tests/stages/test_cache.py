@@ -205,3 +205,10 @@ def test_damage_costs_time_and_nothing_else(small, capsys, name):
     said = capsys.readouterr()
     assert "Traceback" not in said.err
     assert all(line.isprintable() for line in (said.out + said.err).splitlines())
+
+
+def test_it_takes_over_pulled_features(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "new"))
+    said = "24 features in data/features, {} of them new in the feature cache\n"
+    assert [printed(capsys, "seed") for _ in range(2)] == [said.format(24), said.format(0)]

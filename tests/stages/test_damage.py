@@ -121,13 +121,14 @@ def test_a_damaged_file_is_refused_in_one_sentence(here, other, name):
 # --- What is only shown ----------------------------------------------------------------------------------------------
 
 SHOWN = [
-    "metrics/train.json",
-    "metrics/featurize.json",
+    "metrics/curves/kept.json",
+    "data/features/work.json",
     *(
         f"metrics/curves/plots/metrics/{subset}/{name}.tsv"
         for subset in ("train", "valid")
         for name in ("loss", "top1")
     ),
+    "metrics/curves/plots/metrics/seconds.tsv",
 ]
 
 
@@ -144,7 +145,11 @@ def test_damage_to_what_the_report_shows_is_shown_or_refused(here, other, name):
                 evaluate.main()
             except InputError as error:
                 message = str(error)
-                assert message.startswith("metrics/") and "`dvc repro" in message and message.isprintable()
+                assert (
+                    message.startswith(("metrics/", "data/features/work.json"))
+                    and "`dvc repro" in message
+                    and message.isprintable()
+                )
     finally:
         path.write_bytes(whole)
     evaluate.main()

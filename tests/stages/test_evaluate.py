@@ -13,8 +13,8 @@ from bench.pictures import encoded, photo
 from stages import evaluate
 from stages.backbones.parameters import WeightsInfo
 from stages.backend.mx import mx
-from stages.classifier import head, trained
-from stages.classifier.scores import Scores, TrainMetrics
+from stages.classifier import curves, head, trained
+from stages.classifier.scores import Kept, Scores
 from stages.common import params
 from stages.common.errors import InputError
 from stages.common.files import sha256, write_text
@@ -22,11 +22,11 @@ from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT, WEIGHTS
 from stages.dataset import lists, manifest
 from stages.dataset.lists import Row
 from stages.features import records
-from tests.classifier.made import features_info, network
+from tests.classifier.made import features_info, featurizing, network
 from tests.conftest import BACKBONE
 
 WIDTH = 256
-CLASSES = ["cat", "dög", "red, panda", "ant", "bee", "fly", "unseen"]
+CLASSES = ["cat", "dög", "red, panda", "ant", "bee", "fly", "=unseen"]
 
 # In place of a picture.
 GONE = '<p class="gone">the image is not on this machine</p>'
@@ -65,15 +65,20 @@ def stage(workspace, weights_file):
     built.trained(mx.nd.zeros((1, WIDTH)))
     built.trained[-1].weight.set_data(mx.nd.array(np.eye(len(CLASSES), WIDTH)))
     weights = {"backbone": BACKBONE, "source": "a file", "source_sha256": "0123456789abcdef", "sha256": about.weights}
-    trained.save(built, about, WeightsInfo(**weights, parameters=470072), params.load().train, 20, 10)
+    trained.save(
+        built,
+        about,
+        WeightsInfo(**weights, parameters=470072),
+        params.load().train.model_copy(update={"epochs": 3}),
+        20,
+        10,
+    )
     shutil.rmtree(WEIGHTS)
     scores = Scores(0.5, 0.5, 1.0)
-    TrainMetrics.of(2, [0.1] * 3, scores, scores).save(METRICS / "train.json")
-    featurized = {"images": 36, "forward_passes": 36, "reused": 0, "workers": 2, "nodes": 1, "seconds_read": 0.0}
-    featurized.update(seconds_cache=0.0, seconds_decode=0.5, seconds_forward=0.75, seconds=1.0, images_per_second=36.0)
-    records.FeaturizeMetrics(**featurized).save(METRICS / "featurize.json")
-    for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1"):
-        name = curve.split("/")[1]
+    Kept.of(2, scores, scores).save(curves.KEPT)
+    featurizing().save(records.WORK)
+    for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1", "seconds"):
+        name = curve.split("/")[-1]
         write_text(CURVES / f"plots/metrics/{curve}.tsv", f"step\t{name}\n0\t0.5\n1\t0.75\n2\t0.625\n")
     return folder
 
@@ -81,7 +86,7 @@ def stage(workspace, weights_file):
 def test_metrics(stage, capsys):
     evaluate.main()
     metrics = json.loads((METRICS / "test.json").read_text())
-    assert list(metrics) == ["images", "loss", "top1", "top5", "mean_class_accuracy"]
+    assert list(metrics) == ["top1", "top5", "mean_class_accuracy", "loss", "images"]
     logits = np.array([logits for _, logits in ROWS], np.float64)
     likelihood = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert metrics["images"] == 6
@@ -94,19 +99,35 @@ def test_metrics(stage, capsys):
     assert capsys.readouterr().out == "6 test images: top-1 0.5000, top-5 0.8333\n"
 
 
-def test_the_table_names_what_every_image_is_and_was_taken_for(stage):
+def test_timing_is_of_the_features_and_the_training(stage):
     evaluate.main()
-    with open(METRICS / "confusion.csv", newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    assert header == ["actual", "predicted"]
-    assert rows == [
-        ["cat", "cat"],
-        ["dög", "dög"],
-        ["dög", "cat"],
-        ["red, panda", "cat"],
-        ["ant", "ant"],
-        ["cat", "unseen"],
+    assert json.loads((METRICS / "timing.json").read_text()) == {
+        "featurize_seconds": 40.0,
+        "images_per_second": 2.5,
+        "forward_passes": 60,
+        "reused": 40,
+        "seconds_per_epoch": 0.625,
+    }
+
+
+def test_every_test_image_has_a_row_with_what_it_is_and_was_taken_for(stage):
+    evaluate.main()
+    with open(METRICS / "predictions.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "actual", "predicted", "probability", "actual_probability"]
+    assert [(row["path"], row["actual"], row["predicted"]) for row in rows] == [
+        ("cat/0.jpg", "cat", "cat"),
+        ("dög/1.jpg", "dög", "dög"),
+        ("dög/2.jpg", "dög", "cat"),
+        ("red, panda/3.jpg", "red, panda", "cat"),
+        ("ant/4.jpg", "ant", "ant"),
+        ("cat/5.jpg", "cat", "'=unseen"),
     ]
+    logits = np.array([logits for _, logits in ROWS], np.float64)
+    likelihood = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    wanted = [(p.max(), p[label]) for p, (label, _) in zip(likelihood, ROWS)]
+    found = [(float(row["probability"]), float(row["actual_probability"])) for row in rows]
+    assert found == [(pytest.approx(p, abs=1e-6), pytest.approx(own, abs=1e-6)) for p, own in wanted]
 
 
 def test_the_table_of_classes_leaves_open_what_was_not_counted(stage):
@@ -121,17 +142,23 @@ def test_the_table_of_classes_leaves_open_what_was_not_counted(stage):
         ["ant", "1.0"],
         ["bee", ""],
         ["fly", ""],
-        ["unseen", ""],
+        ["'=unseen", ""],
     ]
 
 
 def test_the_report_shows_what_the_test_found_and_what_made_the_head(stage):
     evaluate.main()
     page = (METRICS / "report.html").read_text(encoding="utf-8")
-    assert "50.0\u202f% of 6 test images recognised" in page
+    assert "photos: 50.0\u202f% of 6 test images recognised" in page
     # Three mistakes and three hits, with their pictures.
-    assert sorted(re.findall('alt="(.*?)"', page)) == sorted(row.path for row in lists.read("test"))
-    assert page.count('src="data:image/jpeg;base64,') == 6
+    alternatives = sorted([*(row.path for row in lists.read("test")), *["what the network saw of it"] * 6])
+    assert sorted(re.findall('alt="(.*?)"', page)) == alternatives
+    assert page.count('src="data:image/jpeg;base64,') == 12
+    # The surest first; their rows, of which the heading is the first.
+    assert re.search(r"<pre [^>]*>(.*?)</pre>", page, re.DOTALL)[1].split("\n") == [
+        "photos/dög/2.jpg", "photos/red, panda/3.jpg", "photos/cat/5.jpg", "",
+    ]  # fmt: skip
+    assert re.findall(r'href="predictions.csv#row=(\d+)"', page)[:3] == ["4", "5", "7"]
     for name, value in [
         ("dataset.name", "folder"),
         ("split.test", "0.25"),
@@ -152,7 +179,7 @@ def test_the_report_shows_what_the_test_found_and_what_made_the_head(stage):
 @pytest.mark.parametrize("gone", ["all", "one", "damaged", "another"])
 def test_where_images_are_not_there_the_report_says_so_in_their_place_and_is_whole(stage, gone):
     evaluate.main()
-    report, others = METRICS / "report.html", ["classes.csv", "confusion.csv", "test.json"]
+    report, others = METRICS / "report.html", ["classes.csv", "predictions.csv", "test.json"]
     page, numbers = report.read_text(encoding="utf-8"), [(METRICS / name).read_bytes() for name in others]
     path = lists.read("test")[1].path
     if gone == "all":
@@ -163,7 +190,8 @@ def test_where_images_are_not_there_the_report_says_so_in_their_place_and_is_who
         Path("photos", path).write_bytes(b"no image at all" if gone == "damaged" else encoded(photo(99), "JPEG"))
     evaluate.main()
     count = 6 if gone == "all" else 1
-    picture = r'<img src="data:image/jpeg;base64,[^"]*" alt="{}">'
+    figure = '<figure><img src="data:image/jpeg;base64,[^"]*" alt="{}"><figcaption>[^<]*</figcaption></figure>\\s*'
+    picture = r'<div class="pair">\s*' + figure + figure.format("what the network saw of it") + "</div>"
     expected, replaced = re.subn(picture.format(".*?" if gone == "all" else re.escape(path)), GONE, page)
     assert replaced == count
     assert report.read_text(encoding="utf-8") == expected
@@ -188,7 +216,7 @@ def test_features_of_another_list_are_refused(stage):
 
 
 def test_run_again_it_writes_the_same(stage):
-    written = ["classes.csv", "confusion.csv", "report.html", "test.json"]
+    written = ["classes.csv", "predictions.csv", "report.html", "test.json", "timing.json"]
     before = {path.name for path in METRICS.iterdir()}
 
     def outputs():
@@ -207,5 +235,6 @@ def test_only_the_test_images_are_read(stage):
         "test.idx",
         "test.rec",
         "test.sha256",
+        "work.json",
     ]
     evaluate.main()

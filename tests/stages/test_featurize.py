@@ -17,12 +17,9 @@ from stages.dataset import lists, manifest
 from stages.dataset.decode import decode
 from stages.dataset.places import Place
 from stages.features import identity, records
-from stages.features.records import FeaturesInfo, FeaturizeMetrics
+from stages.features.records import FeaturesInfo
 from stages.inference import pixels
 from tests.conftest import BACKBONE
-
-COUNTS = ["images", "forward_passes", "reused", "workers", "nodes"]
-SECONDS = ["seconds_read", "seconds_cache", "seconds_decode", "seconds_forward", "seconds", "images_per_second"]
 
 
 def test_what_it_writes_down(trained, monkeypatch):
@@ -35,12 +32,12 @@ def test_what_it_writes_down(trained, monkeypatch):
     assert info.fingerprint == identity.fingerprint(info.recipe).hex()
     assert (info.dim, info.dtype, info.classes) == (256, "float16", ["cat", "dög", "red panda"])
 
-    found = json.loads((trained / "metrics/featurize.json").read_text())
-    assert list(found) == COUNTS + SECONDS
-    assert found | {"images": 24, "forward_passes": 24, "reused": 0, "workers": 1, "nodes": 1} == found
-    assert all(round(found[name], 2) == found[name] for name in SECONDS)
-    assert found["seconds_decode"] > 0 and found["seconds_forward"] > 0
-    assert FeaturizeMetrics.load(trained / "metrics/featurize.json").images == 24
+    work = json.loads(records.WORK.read_text())
+    seconds = ["seconds_read", "seconds_cache", "seconds_decode", "seconds_forward"]
+    assert list(work) == ["forward_passes", "reused", "seconds", "workers", "nodes", *seconds]
+    assert work | {"forward_passes": 24, "reused": 0, "workers": 1, "nodes": 1} == work
+    assert all(round(value, 2) == value for value in work.values())
+    assert work["seconds"] > work["seconds_forward"] > 0 and work["seconds_decode"] > 0
 
 
 def test_every_record_is_of_the_image_that_its_list_names(trained, monkeypatch):

@@ -74,7 +74,7 @@ def test_the_test_images_get_the_probabilities_that_evaluate_measured(run, passe
         assert answer["image"] == f"photos/{row.path}"
         found = {p["class"]: p["probability"] for p in answer["predictions"]}
         np.testing.assert_allclose([found[name] for name in CLASSES], wanted, atol=1e-6)
-    with open("metrics/confusion.csv", encoding="utf-8") as file:
+    with open("metrics/predictions.csv", encoding="utf-8") as file:
         predicted = [row["predicted"] for row in csv.DictReader(file)]
     assert [json.loads(line)["predictions"][0]["class"] for line in printed.splitlines()] == predicted
     # Their features were computed when the classifier was trained.

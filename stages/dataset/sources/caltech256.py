@@ -114,4 +114,8 @@ def _classes(members: Sequence[tarfile.TarInfo], archive: Path) -> dict[str, lis
     return classes
 
 
-SOURCE = Source(root, reachable, find)
+def title(chosen: Dataset) -> str:
+    return PUBLISHED.title
+
+
+SOURCE = Source(root, reachable, find, title, ["path", "clutter", "on_bad_image"])

@@ -59,4 +59,8 @@ def _table() -> Path:
     return Path(package.origin).parent / "datasets/data/digits.csv.gz"
 
 
-SOURCE = Source(root, reachable, find)
+def title(chosen: Dataset) -> str:
+    return "digits"
+
+
+SOURCE = Source(root, reachable, find, title, [])

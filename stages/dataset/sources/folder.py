@@ -53,4 +53,9 @@ def _listed(top: Path, folder: str, name: str) -> Listed:
     return Listed(path, folder, place, complaint)
 
 
-SOURCE = Source(root, reachable, find)
+def title(chosen: Dataset) -> str:
+    """The folder's name."""
+    return root(chosen).resolve().name
+
+
+SOURCE = Source(root, reachable, find, title, ["path", "on_bad_image"])

@@ -1,6 +1,6 @@
 """What a source of images is: a module of functions that knows one kind of data set, where it lies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -39,9 +39,12 @@ class Source(NamedTuple):
     """root(chosen): the folder to which paths are relative; it need not be there.
 
     reachable(chosen): whether the images are to be had here. find(chosen): lists them, and fetches what it must.
-    Raises InputError where they are not as they should be.
+    Raises InputError where they are not as they should be. title(chosen): what people call the data set.
+    keys: those of the section ``dataset`` in params.yaml that make a difference to it, but for ``name``.
     """
 
     root: Callable[[Dataset], Path]
     reachable: Callable[[Dataset], bool]
     find: Callable[[Dataset], Listing]
+    title: Callable[[Dataset], str]
+    keys: Sequence[str]

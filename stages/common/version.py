@@ -1,0 +1,3 @@
+"""The version of headstart, as in CHANGELOG.md."""
+
+VERSION = "0.1"

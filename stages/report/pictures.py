@@ -1,0 +1,46 @@
+"""Pictures of test images for the report: what is in the file, and beside it what the network saw of it."""
+
+import io
+from typing import NamedTuple, Optional
+
+from PIL import Image
+
+from stages.backbones.catalogue import Backbone
+from stages.common.errors import InputError
+from stages.dataset.decode import decode
+from stages.dataset.places import Place, read
+from stages.inference import pixels
+
+# Of a thumbnail's longer side, in pixels: sharp on a phone's screen, and a page of them stays small.
+THUMBNAIL = 160
+
+
+class Picture(NamedTuple):
+    """Thumbnails, each the bytes of a JPEG file: of the whole image, and of the pixels that the network got."""
+
+    file: bytes
+    seen: bytes
+
+
+def picture(place: Place, wanted: bytes, backbone: Backbone, resize: str) -> Optional[Picture]:
+    """Of the image there, whose digest is ``wanted``; None where it is gone, or another one by now.
+
+    backbone, resize: of the features; see :func:`pixels.pixels`.
+    """
+    try:
+        data, digest = read(place)
+        if digest != wanted:
+            return None
+        image, smaller = (decode(data, place.name, least) for least in (None, pixels.least_side(backbone)))
+    except InputError:
+        return None
+    return Picture(thumbnail(image), thumbnail(Image.fromarray(pixels.pixels(smaller, backbone, resize))))
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """An RGB image as a small JPEG file; never enlarged."""
+    small = image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80, optimize=True)
+    return buffer.getvalue()
