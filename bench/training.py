@@ -92,7 +92,7 @@ def headstart(head: Head, features: Features, labels: Labels, settings: params.T
     """Trains the last layer on what fc6 makes of the convolutions' output, as the stage does it."""
     losses = Losses()
     fitted = fit(head, (features, labels), (features[:32], labels[:32]), settings, losses)
-    return Epochs(losses.values, fitted.seconds)
+    return Epochs(losses.values, [epoch.seconds for epoch in fitted.epochs])
 
 
 def peak(count: int) -> float:

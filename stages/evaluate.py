@@ -2,7 +2,7 @@
 
 from stages.backend import devices
 from stages.classifier import curves, trained
-from stages.classifier.scores import TestMetrics, per_class_accuracy, score, softmax
+from stages.classifier.scores import Kept, TestMetrics, per_class_accuracy, score, softmax
 from stages.common import params
 from stages.common.errors import InputError, run
 from stages.common.layout import METRICS, SPLIT
@@ -31,7 +31,8 @@ def main() -> None:
     metrics.save(METRICS / "test.json")
     tables.write_predictions(paths, classes, labels, probabilities)
     tables.write_classes(classes, by_class)
-    course, work = curves.read(info.train.epochs), records.Work.load(records.WORK)
+    kept, work = Kept.load(curves.KEPT, "run `dvc repro -f train`"), records.Work.load(records.WORK)
+    course = curves.read(kept.epochs)
     Timing.of(work, course.seconds).save(METRICS / "timing.json")
     found = contents.gather(given, info, metrics, labels, probabilities, paths, course, work)
     page.write(METRICS / "report.html", found)

@@ -32,9 +32,9 @@ def temperature(blocks: Callable[[], Iterable[Logits]], labels: Labels) -> float
 
     blocks: gives the logits (rows, classes), block by block, as many rows in all as ``labels``.
 
-    As Platt (1999) does it, a row counts as of its class but for one part in n + classes for each class; otherwise, where
-    all rows are right, no temperature would be low enough. By Newton's method on the inverse temperature, in which the
-    cross-entropy is convex.
+    As Platt (1999) does it, a row counts as of its class but for one part in n + classes for each class: otherwise,
+    where all rows are right, no temperature would be low enough. By Newton's method on the inverse temperature, in
+    which the cross-entropy is convex.
     """
     inverse = 1.0
     for _ in range(100):
@@ -70,7 +70,7 @@ def _derivatives(blocks: Iterable[Logits], labels: Labels, inverse: float) -> tu
 
 
 def apply(head: Head, temperature: float) -> None:
-    """Divides all logits of ``head`` by ``temperature``: by the weights of its last layer, so that nobody can forget."""
+    """Divides all logits of ``head`` by ``temperature``: in its last layer, so that nobody can forget."""
     output = head.trained[-1]
     for parameter in (output.weight, output.bias):
         parameter.set_data(parameter.data(head.contexts[0]) * mx.nd.array([1 / temperature], ctx=head.contexts[0]))

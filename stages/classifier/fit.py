@@ -15,7 +15,7 @@ from stages.classifier.learning import Rule, Start
 from stages.classifier.linear import Linear
 from stages.classifier.race import Epoch, Race, Trial
 from stages.classifier.samples import Samples, class_weights, samples
-from stages.classifier.scores import Labels
+from stages.classifier.scores import Labels, Scores, score
 from stages.common import params
 
 Subset = tuple[Features, Labels]
@@ -35,12 +35,14 @@ class EpochLog(Protocol):
 class Fit(NamedTuple):
     """best: of ``trials``, which are in the order of the grid. epochs: those of the best.
 
-    temperature: what the logits of the best were divided by (see ``calibration``).
+    train, valid: the scores of the best as it was chosen. temperature: what its logits were divided by afterwards.
     """
 
     best: Trial
     trials: list[Trial]
     epochs: list[Epoch]
+    train: Scores
+    valid: Scores
     temperature: float
 
 
@@ -53,22 +55,24 @@ def fit(head: Head, train: Subset, valid: Subset, settings: params.Train, log: E
     way: Way = Linear if settings.trainable == "last" else Layers
     start = way.start(head, train[0], settings.seed)
     weights = class_weights(settings.class_weights, train[1], head.classes)
-    trials, epochs, values = _choose(
-        way, head, start, samples(train, weights=weights), samples(valid, weights=weights), settings
-    )
-    best = min(trials, key=lambda trial: trial.valid_loss)
+    learnt, checked = samples(train, weights=weights), samples(valid, weights=weights)
+    trials, epochs, values = _choose(way, head, start, learnt, checked, settings)
     for epoch in epochs:
         for name, value in zip(CURVES, epoch):
             log.log_metric(name, value)
         log.next_step()
+    best = min(trials, key=lambda trial: trial.valid_loss)
     way.place(head, values)
     del values
+    scores = [
+        score(head.blocks(features), labels, counting)
+        for (features, labels), counting in ((train, learnt.weights), (valid, checked.weights))
+    ]
     temperature = calibration.temperature(lambda: head.blocks(valid[0]), valid[1])
     if settings.refit:
-        weights = class_weights(settings.class_weights, np.concatenate([train[1], valid[1]]), head.classes)
-        way.place(head, _refitted(way, head, start, samples(train, valid, weights=weights), best, settings))
+        way.place(head, _refitted(way, head, start, train, valid, best, settings))
     calibration.apply(head, temperature)
-    return Fit(best, trials, epochs, temperature)
+    return Fit(best, trials, epochs, scores[0], scores[1], temperature)
 
 
 def _choose(way: Way, head: Head, start: Start, train: Samples, valid: Samples, settings: params.Train) -> Race:
@@ -83,8 +87,12 @@ def _choose(way: Way, head: Head, start: Start, train: Samples, valid: Samples, 
     return best._replace(trials=[trial for run in races for trial in run.trials])
 
 
-def _refitted(way: Way, head: Head, start: Start, both: Samples, best: Trial, settings: params.Train) -> Any:
-    """What a head by the rule of ``best`` has learnt of ``both`` after as many epochs."""
+def _refitted(
+    way: Way, head: Head, start: Start, train: Subset, valid: Subset, best: Trial, settings: params.Train
+) -> Any:
+    """What a head has learnt of both subsets by the rule of ``best``, after as many epochs as were best."""
+    weights = class_weights(settings.class_weights, np.concatenate([train[1], valid[1]]), head.classes)
+    both = samples(train, valid, weights=weights)
     mx.random.seed(settings.seed)
     learner = way(head, start, [best.rule], both, both, settings)
     shuffle = np.random.default_rng(settings.seed)

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common import params
-
+from stages.common.params import Train
 
 # Gives, anew each time, the values that heads start with.
 Start = Callable[[], Any]
@@ -44,7 +43,7 @@ class Learner(Protocol):
         """A copy of what a head has learnt."""
 
 
-def factors(settings: params.Train, samples: int) -> Callable[[int], float]:
+def factors(settings: Train, samples: int) -> Callable[[int], float]:
     """What the learning rate is multiplied with in the step of a number, from 0, by ``settings.schedule``.
 
     cosine: from 1 to 0 in the course of all epochs (Loshchilov and Hutter 2017, without restarts).

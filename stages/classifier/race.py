@@ -10,6 +10,8 @@ import numpy as np
 from stages.classifier.learning import Learner, Rule
 from stages.common.errors import InputError
 
+HEADING = ("head", "lr", "weight_decay", "best_epoch", "valid_loss", "valid_top1", "dropped")
+
 
 class Trial(NamedTuple):
     """How a head did: its best epoch, from 1, and its scores on the validation samples after that.
@@ -43,6 +45,22 @@ class Race(NamedTuple):
     values: Any
 
 
+def table(trials: Sequence[Trial]) -> list[list[object]]:
+    """``trials`` as the rows of a table; ``HEADING`` is its first. What there is not is empty."""
+    return [
+        [
+            f"lr {rule.lr:g}, decay {rule.weight_decay:g}",
+            rule.lr,
+            rule.weight_decay,
+            best_epoch or "",
+            round(loss, 6) if best_epoch else "",
+            round(top1, 6) if best_epoch else "",
+            dropped or "",
+        ]
+        for rule, best_epoch, loss, top1, dropped in trials
+    ]
+
+
 def run(learner: Learner, rules: Sequence[Rule], samples: int, epochs: int, seed: int) -> Race:
     """Lets the heads of ``learner``, which learn by ``rules``, learn for ``epochs`` from so many ``samples``.
 
@@ -55,11 +73,13 @@ def run(learner: Learner, rules: Sequence[Rule], samples: int, epochs: int, seed
     heads, least, values = list(range(len(rules))), math.inf, None
     for epoch in range(1, epochs + 1):
         begun = time.perf_counter()
-        scores = np.array([*learner.learn(shuffle.permutation(samples)), *learner.scores()]).T.tolist()
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            # What is not finite is seen below.
+            scores = np.array([*learner.learn(shuffle.permutation(samples)), *learner.scores()]).T.tolist()
         seconds = time.perf_counter() - begun
         finite = []
         for place, (head, own) in enumerate(zip(heads, scores)):
-            now = Epoch(*own, seconds)
+            now = Epoch(own[0], own[1], own[2], own[3], seconds)
             if not all(map(math.isfinite, own)):
                 trials[head] = trials[head]._replace(dropped=epoch)
                 continue
