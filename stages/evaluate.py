@@ -1,7 +1,7 @@
 """evaluate: how the trained head does on images that training never saw."""
 
 from stages.backend import devices
-from stages.classifier import curves, trained
+from stages.classifier import calibration, curves, trained
 from stages.classifier.scores import Kept, TestMetrics, per_class_accuracy, score, softmax
 from stages.common import params
 from stages.common.errors import InputError, run
@@ -27,7 +27,8 @@ def main() -> None:
 
     probabilities, predicted = softmax(logits), logits.argmax(axis=1)
     by_class = per_class_accuracy(predicted, labels, len(classes))
-    metrics = TestMetrics.of(score([logits], labels), by_class, len(labels))
+    ece = calibration.expected_error(calibration.reliability(probabilities, labels))
+    metrics = TestMetrics.of(score([logits], labels), by_class, ece, len(labels))
     metrics.save(METRICS / "test.json")
     tables.write_predictions(paths, classes, labels, probabilities)
     tables.write_classes(classes, by_class)

@@ -4,12 +4,11 @@ from dvclive import Live  # type: ignore[attr-defined]  # it does not say that i
 
 from stages.backbones import parameters, zoo
 from stages.backend import devices
-from stages.classifier import curves, head, race, trained
+from stages.classifier import curves, grid, head, trained
 from stages.classifier.fit import fit
 from stages.classifier.scores import Kept, TrainMetrics
 from stages.common import params
 from stages.common.errors import run
-from stages.common.files import write_csv
 from stages.common.layout import CURVES, METRICS
 from stages.features import records
 
@@ -38,7 +37,7 @@ def main() -> None:
     kept = Kept.of(best.best_epoch, len(fitted.epochs), fitted.train, fitted.valid)
     kept.save(curves.KEPT)
     TrainMetrics.of(kept, lr, weight_decay, refit=sum(images) if settings.refit else 0).save(METRICS / "train.json")
-    write_csv(METRICS / "grid.csv", race.HEADING, race.table(fitted.trials))
+    grid.write(fitted.trials)
     print(
         f"best of {len(fitted.trials)}: lr {lr:g}, weight decay {weight_decay:g}, epoch {best.best_epoch} of "
         f"{settings.epochs}: top-1 {fitted.train.top1:.4f} train, {fitted.valid.top1:.4f} valid"

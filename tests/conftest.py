@@ -177,7 +177,7 @@ def unsure(trained, tmp_path_factory):
         output.weight.set_data(mx.nd.array(output.weight.data().asnumpy() * scale[:, None]))
         output.bias.set_data(mx.nd.array((output.bias.data().asnumpy() - logits.mean(axis=0)) * scale))
         features = info.features.model_copy(update={"dtype": "float32"})
-        classifier.save(head, features, info.weights, info.train, info.train_images, info.valid_images)
+        classifier.save(head, features, info.weights, info.train, info.chosen, info.train_images, info.valid_images)
     return folder
 
 

@@ -10,8 +10,6 @@ import numpy as np
 from stages.classifier.learning import Learner, Rule
 from stages.common.errors import InputError
 
-HEADING = ("head", "lr", "weight_decay", "best_epoch", "valid_loss", "valid_top1", "dropped")
-
 
 class Trial(NamedTuple):
     """How a head did: its best epoch, from 1, and its scores on the validation samples after that.
@@ -43,22 +41,6 @@ class Race(NamedTuple):
     trials: list[Trial]
     epochs: list[Epoch]
     values: Any
-
-
-def table(trials: Sequence[Trial]) -> list[list[object]]:
-    """``trials`` as the rows of a table; ``HEADING`` is its first. What there is not is empty."""
-    return [
-        [
-            f"lr {rule.lr:g}, decay {rule.weight_decay:g}",
-            rule.lr,
-            rule.weight_decay,
-            best_epoch or "",
-            round(loss, 6) if best_epoch else "",
-            round(top1, 6) if best_epoch else "",
-            dropped or "",
-        ]
-        for rule, best_epoch, loss, top1, dropped in trials
-    ]
 
 
 def run(learner: Learner, rules: Sequence[Rule], samples: int, epochs: int, seed: int) -> Race:

@@ -72,19 +72,23 @@ class TrainMetrics(Document):
 
 
 class TestMetrics(Document):
-    """metrics/test.json; mean_class_accuracy counts every class the same that has images."""
+    """metrics/test.json; mean_class_accuracy counts every class the same that has images.
+
+    ece: expected calibration error (see ``calibration``), of the probabilities.
+    """
 
     top1: float
     top5: float
     mean_class_accuracy: float
     loss: float
+    ece: float
     images: int
 
     @classmethod
-    def of(cls, scores: Scores, by_class: NDArray[np.float64], images: int) -> "TestMetrics":
+    def of(cls, scores: Scores, by_class: NDArray[np.float64], ece: float, images: int) -> "TestMetrics":
         """by_class: as :func:`per_class_accuracy` returns it."""
         mean = round(float(np.nanmean(by_class)), DIGITS)
-        return cls(images=images, **_rounded("", scores), mean_class_accuracy=mean)
+        return cls(images=images, **_rounded("", scores), mean_class_accuracy=mean, ece=round(ece, DIGITS))
 
 
 def _rounded(prefix: str, scores: Scores) -> dict[str, float]:

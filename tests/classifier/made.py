@@ -3,6 +3,7 @@
 import numpy as np
 
 from stages.backbones import parameters, zoo
+from stages.classifier.trained import Chosen
 from stages.features.records import FeaturesInfo, Work
 
 
@@ -30,6 +31,11 @@ def features_info(**values):
         "classes": ["cat", "dög", "red panda"],
     }  # fmt: skip
     return FeaturesInfo(**{**given, **values})
+
+
+def chosen(**values):
+    """What might have been best of the settings of a training."""
+    return Chosen(**{"lr": 0.01, "weight_decay": 0.0, "epochs": 2, "temperature": 1.0, **values})
 
 
 def featurizing():
