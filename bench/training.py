@@ -120,8 +120,9 @@ def train_alone(count: int) -> None:
         ).save(records.ABOUT)
         for subset, images in (("train", count), ("valid", 256)):
             rows = [lists.Row(i, i % CLASSES, "") for i in range(images)]
-            values = (random.standard_normal(DIM).astype("<f2") for _ in rows)
-            records.write(subset, ((row, bytes(32), value) for row, value in zip(rows, values)))
+            values = random.standard_normal((images, DIM), np.float32).astype("<f2")
+            records.write(subset, rows, [bytes(32)] * len(rows), values)
+        del values
         if os.fork() == 0:
             with contextlib.redirect_stdout(io.StringIO()):
                 train.main()

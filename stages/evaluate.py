@@ -1,7 +1,6 @@
 """evaluate: how the trained head does on images that training never saw."""
 
-from stages.backend import devices
-from stages.classifier import calibration, curves, trained
+from stages.classifier import curves, reliability, trained
 from stages.classifier.scores import Kept, TestMetrics, per_class_accuracy, score, softmax
 from stages.common import params
 from stages.common.errors import InputError, run
@@ -14,8 +13,8 @@ from stages.report.timing import Timing
 
 def main() -> None:
     given = params.load()
-    context = devices.context(devices.resolve(given.runtime.devices, 1)[0])
-    head, info = trained.load(context)
+    head = trained.load()
+    info = head.info
     trained.check_features(info)
     classes = info.features.classes
     features, labels = records.read("test")
@@ -27,7 +26,7 @@ def main() -> None:
 
     probabilities, predicted = softmax(logits), logits.argmax(axis=1)
     by_class = per_class_accuracy(predicted, labels, len(classes))
-    ece = calibration.expected_error(calibration.reliability(probabilities, labels))
+    ece = reliability.expected_error(reliability.bins(probabilities, labels))
     metrics = TestMetrics.of(score([logits], labels), by_class, ece, len(labels))
     metrics.save(METRICS / "test.json")
     tables.write_predictions(paths, classes, labels, probabilities)

@@ -14,6 +14,7 @@ from typing import Optional
 from stages.backbones import catalogue, zoo
 from stages.backend.mx import mx
 from stages.classifier import trained
+from stages.classifier.head import build
 from stages.classifier.scores import TestMetrics
 from stages.common import params
 from stages.common.errors import InputError, run
@@ -39,11 +40,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     if importlib.util.find_spec("onnx") is None:
         raise InputError("writing ONNX needs the package onnx: `pip install -r requirements-export.txt`")
 
-    head, info = trained.load(mx.cpu())
+    values, info = trained.load()
     trained.check_weights(info)
-    backbone = catalogue.find(info.features.backbone)
+    backbone, cut = catalogue.find(info.features.backbone), info.features.cut
     network = zoo.load(backbone.name, sha256=info.features.weights)
-    joined = graph.join(network, backbone, info.features.cut, head.layers)
+    head = build(zoo.build(backbone.name), cut, len(info.features.classes), 0.0, "last", [mx.cpu()], values)
+    joined = graph.join(network, backbone, cut, head.layers)
     scores = METRICS / "test.json"
     with replacing(output, folder=True) as folder:
         graph.save(joined, folder)

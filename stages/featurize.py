@@ -49,11 +49,11 @@ def main() -> None:
         fingerprint=identity.fingerprint(recipe).hex(),
         classes=classes.read(),
     ).save(records.ABOUT)
-    images = zip(computed.digests, computed.features)
+    begin = 0
     for subset, rows in subsets.items():
-        # The rows first: where they end, nothing is taken from the images.
-        found = ((row, digest, feature) for row, (digest, feature) in zip(rows, images) if digest is not None)
-        records.write(subset, found)
+        end = begin + len(rows)
+        records.write(subset, rows, digests[begin:end], computed.features[begin:end])
+        begin = end
 
     work = _work(computed, time.perf_counter() - begun)
     work.save(records.WORK)

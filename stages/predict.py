@@ -14,7 +14,6 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backend import devices
 from stages.classifier import trained
 from stages.classifier.predictions import FORMATS, likeliest
 from stages.classifier.scores import softmax
@@ -32,7 +31,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command ``python -m stages.predict``; returns its exit code."""
     chosen = _parser().parse_args(arguments)
     runtime = params.load().runtime
-    head, info = trained.load(devices.context(devices.resolve(runtime.devices, 1)[0]))
+    head = trained.load()
+    info = head.info
     trained.check_weights(info)
     dtype, classes = np.dtype(info.features.dtype), info.features.classes
     recipe = identity.calibrated(info.features.recipe, runtime.cache)

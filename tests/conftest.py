@@ -161,8 +161,10 @@ def unsure(trained, tmp_path_factory):
 
     Its features are float32: to such a head rounding them to float16 makes a difference of 0.001.
     """
+    from stages.backbones import zoo
     from stages.backend.mx import mx
     from stages.classifier import trained as classifier
+    from stages.classifier.head import build
     from stages.common.layout import SUBSETS
     from stages.features import records
 
@@ -170,13 +172,15 @@ def unsure(trained, tmp_path_factory):
     shutil.copytree(trained, folder, symlinks=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        head, info = classifier.load(mx.cpu())
-        logits = head.logits(np.concatenate([records.read(subset)[0] for subset in SUBSETS]))
+        loaded = classifier.load()
+        logits = loaded.logits(np.concatenate([records.read(subset)[0] for subset in SUBSETS]))
+        features = loaded.info.features.model_copy(update={"dtype": "float32"})
+        info, network = loaded.info, zoo.build(features.backbone)
+        head = build(network, features.cut, len(features.classes), 0.0, "last", [mx.cpu()], loaded.values)
         # Each class is now as likely as any other, some images more and some less so.
         output, scale = head.trained[-1], 2 / logits.std(axis=0)
         output.weight.set_data(mx.nd.array(output.weight.data().asnumpy() * scale[:, None]))
         output.bias.set_data(mx.nd.array((output.bias.data().asnumpy() - logits.mean(axis=0)) * scale))
-        features = info.features.model_copy(update={"dtype": "float32"})
         classifier.save(head, features, info.weights, info.train, info.chosen, info.train_images, info.valid_images)
     return folder
 

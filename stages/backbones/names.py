@@ -30,6 +30,11 @@ def torch_layers(backbone: Backbone, layers: list[str]) -> list[list[str]]:
     return known(layers) if known else []
 
 
+def torch_known(backbone: Backbone) -> bool:
+    """Whether PyTorch's files of this network can be read."""
+    return backbone.name in _LAYERS or backbone.family in _LAYERS
+
+
 def _alexnet(layers: list[str]) -> list[list[str]]:
     return [TORCHVISION_ALEXNET]
 

@@ -5,26 +5,15 @@ modern neural networks"); which class is the likeliest stays the same.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.backend.mx import mx
 from stages.classifier.head import Head, Logits
 from stages.classifier.scores import Labels
 
-BINS = 15
 # Of the inverse temperature.
 LEAST, MOST = 0.01, 100.0
-
-
-class Bin(NamedTuple):
-    """The ``rows`` whose probability falls into a bin: the mean of it, and the share that is right."""
-
-    rows: int
-    probability: float
-    accuracy: float
 
 
 def temperature(blocks: Callable[[], Iterable[Logits]], labels: Labels) -> float:
@@ -74,21 +63,3 @@ def apply(head: Head, temperature: float) -> None:
     output = head.trained[-1]
     for parameter in (output.weight, output.bias):
         parameter.set_data(parameter.data(head.contexts[0]) * mx.nd.array([1 / temperature], ctx=head.contexts[0]))
-
-
-def reliability(probabilities: NDArray[np.float64], labels: Labels) -> list[Bin]:
-    """``BINS`` bins of equal width of the probability of the likeliest class; without rows, both shares are 0.
-
-    probabilities: (n, classes).
-    """
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    number = np.minimum((sure * BINS).astype(np.int64), BINS - 1)
-    rows = np.bincount(number, minlength=BINS)
-    sums = [np.bincount(number, values, minlength=BINS) / np.maximum(rows, 1) for values in (sure, right)]
-    return [Bin(*values) for values in zip(rows.tolist(), *(array.tolist() for array in sums))]
-
-
-def expected_error(bins: list[Bin]) -> float:
-    """The expected calibration error (ECE): how far probability and accuracy of a row's bin are apart, on the mean."""
-    rows = sum(each.rows for each in bins)
-    return sum(each.rows * abs(each.probability - each.accuracy) for each in bins) / rows

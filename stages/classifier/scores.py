@@ -74,7 +74,7 @@ class TrainMetrics(Document):
 class TestMetrics(Document):
     """metrics/test.json; mean_class_accuracy counts every class the same that has images.
 
-    ece: expected calibration error (see ``calibration``), of the probabilities.
+    ece: expected calibration error (see ``reliability``), of the probabilities.
     """
 
     top1: float

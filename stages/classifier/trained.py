@@ -5,11 +5,15 @@ sequence of them.
 """
 
 import hashlib
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.backbones import parameters, zoo
 from stages.backbones.files import mxnet
-from stages.classifier.head import Head, build
+from stages.classifier.head import Features, Head, Logits
 from stages.common import params, sums
 from stages.common.documents import Document
 from stages.common.errors import InputError
@@ -51,10 +55,31 @@ class HeadInfo(Document):
 
 
 class Trained(NamedTuple):
-    """A trained head and what is known about it."""
+    """A trained head, to be used without MXNet, which takes longer to load than most tests take.
 
-    head: Head
+    values: of all its parameters by name, layer after layer; weights are (outputs, inputs), biases (outputs,).
+    info: what is known about it.
+    """
+
+    values: Mapping[str, NDArray[np.float32]]
     info: HeadInfo
+
+    @property
+    def dense(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Weight and bias of each dense layer. Those before the last are AlexNet's or VGG's, with a ReLU each."""
+        arrays = list(self.values.values())
+        return list(zip(arrays[::2], arrays[1::2]))
+
+    def logits(self, features: Features, rows: int = 1024) -> Logits:
+        """Those (n, classes) of features (n, dim), computed in blocks of so many ``rows``."""
+        *inner, (weight, bias) = self.dense
+        logits = np.empty((len(features), len(bias)), np.float32)
+        for start in range(0, len(features), rows):
+            x = features[start : start + rows].astype(np.float32)
+            for matrix, offset in inner:
+                x = np.maximum(x @ matrix.T + offset, 0)
+            logits[start : start + rows] = x @ weight.T + bias
+        return logits
 
 
 def save(
@@ -82,8 +107,8 @@ def save(
         sums.write([folder / INFO.name])
 
 
-def load(context: Any) -> Trained:
-    """The trained head, on the device ``context``.
+def load() -> Trained:
+    """The trained head.
 
     Raises InputError where nothing is trained, or where what is there is damaged or of another version.
     """
@@ -95,12 +120,12 @@ def load(context: Any) -> Trained:
     data = PARAMS.read_bytes()
     if hashlib.sha256(data).hexdigest() != info.sha256:
         raise InputError(f"{PARAMS} is damaged (its SHA-256 is not the one in {INFO.name}): run `dvc repro -f train`")
-    network, features = zoo.build(info.features.backbone), info.features
-    try:
-        head = build(network, features.cut, len(features.classes), 0.0, "last", [context], mxnet.read(data))
-    except ValueError:
-        raise InputError(f"{PARAMS} does not fit {INFO.name}: run `dvc repro -f train`") from None
-    return Trained(head, info)
+    trained = Trained(mxnet.read(data), info)
+    widths = [info.features.dim, *(len(bias) for _, bias in trained.dense)]
+    shapes = [shape for pair in zip(widths[1:], widths) for shape in (pair, pair[:1])]
+    if [value.shape for value in trained.values.values()] != shapes or widths[-1] != len(info.features.classes):
+        raise InputError(f"{PARAMS} does not fit {INFO.name}: run `dvc repro -f train`")
+    return trained
 
 
 def check_weights(info: HeadInfo) -> None:

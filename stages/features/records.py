@@ -5,8 +5,7 @@ Features are in MXNet's indexed RecordIO, ``<subset>.rec`` and ``<subset>.idx``,
 vector: little-endian, shape (dim,), the dtype that ``features.json`` names.
 """
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +13,12 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from stages.backend.mx import mx
 from stages.common import sums
 from stages.common.documents import Document
-from stages.common.errors import InputError
 from stages.common.files import mapped_array, replacing
 from stages.common.layout import FEATURES
 from stages.dataset.lists import Row
+from stages.features import recordio
 from stages.features.recipe import Recipe
 
 ABOUT, WORK = FEATURES / "features.json", FEATURES / "work.json"
@@ -76,27 +74,16 @@ class Work(Document):
         return self.forward_passes + self.reused
 
 
-def write(subset: str, records: Iterable[tuple[Row, bytes, NDArray[Any]]]) -> None:
+def write(subset: str, rows: Sequence[Row], digests: Sequence[bytes], features: NDArray[Any]) -> None:
     """Writes ``data/features/<subset>.rec`` and ``.idx``, and beside them their digests and that of ``features.json``.
 
-    records: (list row, SHA-256 digest of the image, feature vector), in row order. ``features.json`` is there already.
-    Both files appear only when whole. Raises InputError where the disk is full.
+    rows: of the list; digests: SHA-256 of the images; features: (n, dim), of the dtype in ``features.json``, which is
+    there already. Both files appear only when whole. Raises OSError where the disk is full.
     """
     rec_path, idx_path, _ = together = _together(subset)
+    hashes = np.frombuffer(b"".join(digest[:8] for digest in digests), ">u8").astype("<u8")
     with replacing(idx_path) as idx, replacing(rec_path) as rec:
-        file = mx.recordio.MXIndexedRecordIO(str(idx), str(rec), "w")
-        try:
-            for row, digest, feature in records:
-                header = mx.recordio.IRHeader(0, row.label, row.index, int.from_bytes(digest[:8], "big"))
-                file.write_idx(row.index, mx.recordio.pack(header, feature.tobytes()))
-            size = file.tell()
-            file.close()
-            # MXNet does not notice a disk that fills up while it closes the file.
-            whole = os.path.getsize(rec) == size
-        except mx.base.MXNetError:
-            whole = False
-        if not whole:
-            raise InputError(f"{rec_path} could not be written whole: is the disk full?")
+        recordio.write(rec, idx, [row.index for row in rows], [row.label for row in rows], hashes, features)
     sums.write(together)
 
 
@@ -110,21 +97,21 @@ def read(subset: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     dtype, dim = _dtype(about), about.dim
     large = count * dim * dtype.itemsize > MEMORY_SHARE * psutil.virtual_memory().available
     features = mapped_array(dtype, (count, dim), FEATURES) if large else np.empty((count, dim), dtype)
-    labels = np.empty(count, np.int64)
-    for row, (header, feature) in enumerate(_records(FEATURES / f"{subset}.rec", count, dtype)):
-        features[row] = feature
-        labels[row] = int(header.label)
+    labels, row = np.empty(count, np.int64), 0
+    for block in _blocks(subset, about):
+        features[row : row + len(block)], labels[row : row + len(block)] = block["feature"], block["label"]
+        row += len(block)
     return features, labels
 
 
-def read_digests(subset: str) -> Iterator[tuple[bytes, NDArray[Any]]]:
-    """For each record of a subset the first 8 bytes of its image's SHA-256, and the feature (dim,) of the stored dtype.
+def read_digests(subset: str) -> Iterator[tuple[list[bytes], NDArray[Any]]]:
+    """The records of a subset, some at a time: the first 8 bytes of each image's SHA-256; features (n, dim).
 
     Raises InputError as :func:`read` does.
     """
-    count, about = checked(subset)
-    for header, feature in _records(FEATURES / f"{subset}.rec", count, _dtype(about)):
-        yield header.id2.to_bytes(8, "big"), feature
+    _, about = checked(subset)
+    for block in _blocks(subset, about):
+        yield [int(number).to_bytes(8, "big") for number in block["id2"]], block["feature"]
 
 
 def checked(subset: str) -> tuple[int, FeaturesInfo]:
@@ -139,13 +126,8 @@ def _dtype(about: FeaturesInfo) -> np.dtype[Any]:
     return np.dtype(about.dtype).newbyteorder("<")
 
 
-def _records(path: Path, count: int, dtype: np.dtype[Any]) -> Iterator[tuple[Any, NDArray[Any]]]:
-    """The header and the feature of each record."""
-    file = mx.recordio.MXRecordIO(str(path), "r")
-    for _ in range(count):
-        header, payload = mx.recordio.unpack(file.read())
-        yield header, np.frombuffer(payload, dtype)
-    file.close()
+def _blocks(subset: str, about: FeaturesInfo) -> Iterator[NDArray[Any]]:
+    return recordio.read(FEATURES / f"{subset}.rec", _dtype(about), about.dim)
 
 
 def _together(subset: str) -> list[Path]:

@@ -1,14 +1,11 @@
 """Fills the feature cache from records that others computed and DVC has brought here."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from stages.common import params
 from stages.common.errors import InputError
@@ -52,12 +49,13 @@ def seed(runtime: params.Runtime) -> Seeded:
     whole = _by_beginning(manifest.read(MANIFEST).digests)
     count = new = unknown = 0
     with contextlib.closing(cached(about.recipe, runtime)) as cache:
-        for begun, features in _blocks():
+        for begun, features in (block for subset in SUBSETS for block in records.read_digests(subset)):
             found = [row for row, beginning in enumerate(begun) if beginning in whole]
             digests = [whole[begun[row]] for row in found]
             held = cache.get(digests, features.dtype)
             missing = [i for i, feature in enumerate(held) if feature is None]
-            cache.put([digests[i] for i in missing], features[[found[i] for i in missing]])
+            for some in (missing[start : start + TRANSACTION] for start in range(0, len(missing), TRANSACTION)):
+                cache.put([digests[i] for i in some], features[[found[i] for i in some]])
             count += len(begun)
             new += len(missing)
             unknown += len(begun) - len(found)
@@ -89,14 +87,6 @@ def _by_beginning(digests: Sequence[str]) -> dict[bytes, bytes]:
         if whole.setdefault(digest[:8], digest) != digest:
             shared.add(digest[:8])
     return {beginning: digest for beginning, digest in whole.items() if beginning not in shared}
-
-
-def _blocks() -> Iterator[tuple[list[bytes], NDArray[Any]]]:
-    """The records of all subsets, some at a time: beginnings of digests, and features (n, dim)."""
-    for subset in SUBSETS:
-        found = records.read_digests(subset)
-        while block := list(islice(found, TRANSACTION)):
-            yield [beginning for beginning, _ in block], np.stack([feature for _, feature in block])
 
 
 def _kept_by_dvc(output: Path) -> Any:

@@ -7,9 +7,9 @@ from typing import NamedTuple, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.classifier.calibration import Bin
 from stages.classifier.learning import Rule
 from stages.classifier.race import Trial
+from stages.classifier.reliability import Bin
 from stages.classifier.scores import Labels
 
 Probabilities = NDArray[np.float64]  # (n, classes)

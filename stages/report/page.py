@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 
 import jinja2
 
-from stages.classifier import calibration
+from stages.classifier import reliability
 from stages.classifier.learning import Rule
 from stages.common.files import write_text
 from stages.features.records import Work
@@ -73,7 +73,7 @@ def write(path: Path, contents: Contents) -> None:
         chosen=contents.chosen,
         refitted=contents.refitted,
         grid=figures.grid(contents.trials, Rule(contents.chosen.lr, contents.chosen.weight_decay)),
-        reliability=figures.reliability(calibration.reliability(probabilities, labels)),
+        reliability=figures.reliability(reliability.bins(probabilities, labels)),
         epoch_seconds=curves.seconds,
         confusion=confusion.tolist(),
         heat_map=figures.heat_map(confusion) if len(classes) > TABLE_CLASSES else None,

@@ -5,6 +5,7 @@ import pytest
 
 from stages.backbones import published
 from stages.backbones.catalogue import BACKBONES
+from stages.backend.mx import mx
 from stages.common.errors import InputError
 
 SENTENCE = (
@@ -38,3 +39,21 @@ def test_a_package_without_its_file_is_as_none(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("x", tmp_path / "__init__.py", submodule_search_locations=[tmp_path])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     assert sentence() == SENTENCE
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("resnet50_v1", r"resnet50_v1-0aee57f9\.params"),
+        ("resnet18_v1", r"resnet18_v1-a0666292\.params or torchvision's resnet18-\*\.pth"),
+        ("vgg16", r"vgg16-e660d456\.params or torchvision's vgg16-\*\.pth"),
+    ],
+)
+def test_without_the_zoo_what_is_here_and_what_to_bring_is_told(name, file, tmp_path, monkeypatch):
+    store = mx.gluon.model_zoo.model_store
+    monkeypatch.setattr(store.get_model_file, "__defaults__", (str(tmp_path),))
+    monkeypatch.setenv("MXNET_GLUON_REPO", "http://127.0.0.1:9/")
+    lites = "efficientnet_lite0, efficientnet_lite1, efficientnet_lite2"
+    told = rf"the model zoo may be gone; without it there is {lites}; or bring {file} with backbone\.weights: file"
+    with pytest.raises(InputError, match=told):
+        published.find(BACKBONES[name])

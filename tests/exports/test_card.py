@@ -15,7 +15,6 @@ from PIL import Image
 from bench.pictures import encoded, photo
 from stages import predict
 from stages.backbones import catalogue
-from stages.backend.mx import mx
 from stages.classifier import trained as classifier
 from stages.common import params
 from stages.dataset.decode import decode
@@ -43,7 +42,7 @@ def program(folder):
 
 def info_with(**features):
     """What is known of the classifier here, but for some of its features' settings."""
-    info = classifier.load(mx.cpu()).info
+    info = classifier.load().info
     return info.model_copy(update={"features": info.features.model_copy(update=features)})
 
 

@@ -1,6 +1,7 @@
 """A change costs what it changed: which images are opened, by the commands a user types, and what needs none."""
 
 import json
+import shutil
 
 import pytest
 
@@ -154,4 +155,16 @@ def test_a_wrong_path_is_an_error_still(mate):
     mate.set(dataset={"path": "/nowhere/photos"})
     printed = mate.run("dvc", "repro", code=255)
     assert "error: dataset.path: there is no folder /nowhere/photos" in printed
+    mate.run("git", "checkout", "-q", ".")
+
+
+def test_a_teammate_who_has_the_images_and_one_more_computes_that_one(mate, project):
+    photos = mate.folder.parent / "photos"
+    shutil.copytree(project.photos.with_name("away"), photos)
+    photo(98, (80, 80)).save(photos / "cat" / "the teammate's.jpg")
+    mate.set(dataset={"path": str(photos)})
+    printed = mate.run("python", "-m", "stages.cache", "seed")
+    assert printed == "25 features in data/features, 25 of them new in the feature cache\n"
+    mate.repro()
+    assert mate.featurized() == (26, 1)
     mate.run("git", "checkout", "-q", ".")

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stages.backend.mx import mx
 from stages.classifier import curves, scores, trained
 from stages.common import params
 from stages.common.layout import METRICS
@@ -25,12 +24,12 @@ def here(trained, monkeypatch):
 
 def gathered():
     """What :func:`contents.gather` finds after all stages have run."""
-    head, info = trained.load(mx.cpu())
+    head = trained.load()
     features, labels = records.read("test")
     metrics = scores.TestMetrics.load(METRICS / "test.json")
     found = scores.softmax(head.logits(features)), [row.path for row in lists.read("test")]
     course, work = curves.read(3), records.Work.load(records.WORK)
-    return contents.gather(params.load(), info, metrics, labels, *found, course, work)
+    return contents.gather(params.load(), head.info, metrics, labels, *found, course, work)
 
 
 def test_every_test_image_of_few_is_shown(here):

@@ -15,7 +15,6 @@ from bench.project import ROOT, set_params
 from stages import evaluate, featurize, images, split, train
 from stages.backbones import parameters, zoo
 from stages.backbones.files.read import read as read_weights
-from stages.backend.mx import mx
 from stages.classifier import trained as classifier
 from stages.common import params
 from stages.common.errors import InputError
@@ -37,7 +36,7 @@ def loaded_weights():
 
 
 def loaded_head():
-    return classifier.load(mx.cpu())
+    return classifier.load()
 
 
 # --- What is generated -----------------------------------------------------------------------------------------------

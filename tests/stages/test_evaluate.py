@@ -61,7 +61,7 @@ def stage(workspace, weights_file):
         photo(row.index).save(path)
         listed.append(manifest.Row(row.path, CLASSES[row.label], sha256(path), path.stat().st_size))
     manifest.write(MANIFEST, listed)
-    records.write("test", ((row, bytes(32), feature) for row, feature in zip(rows, features)))
+    records.write("test", rows, [bytes(32)] * len(rows), features)
     built = head.build(network(), "pool", len(CLASSES), 0.0, "last", [mx.cpu()])
     built.trained[-1].initialize()
     built.trained(mx.nd.zeros((1, WIDTH)))

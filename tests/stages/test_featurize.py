@@ -2,10 +2,15 @@
 
 import hashlib
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from bench.project import ROOT
 from stages import featurize
 from stages.backbones import zoo
 from stages.backbones.catalogue import BACKBONES
@@ -58,6 +63,25 @@ def test_every_record_is_of_the_image_that_its_list_names(trained, monkeypatch):
             seen.add(feature)
         assert file.read() is None
     assert len(seen) == 24
+
+
+# MXNet takes longer to load than all else that these two have to do.
+WITHOUT_MXNET = """
+import sys
+sys.modules["mxnet"] = None
+from stages import evaluate, featurize
+featurize.main()
+evaluate.main()
+"""
+
+
+def test_where_no_feature_is_missing_mxnet_is_not_needed_nor_to_evaluate(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "copy")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", WITHOUT_MXNET]
+    done = subprocess.run(command, cwd=tmp_path / "copy", env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"24 images, 0 through {BACKBONE}, 24 reused\n")
 
 
 def test_images_are_where_the_data_set_is_and_their_digests_are_the_manifests(workspace, weights_file):

@@ -3,7 +3,6 @@
 import json
 import os
 
-import numpy as np
 import pytest
 
 from bench.project import set_params
@@ -14,7 +13,8 @@ from stages.classifier import curves, grid, trained
 from stages.classifier.scores import Kept, TrainMetrics, score
 from stages.common import params, sums
 from stages.common.errors import InputError
-from stages.common.layout import METRICS
+from stages.common.layout import METRICS, SPLIT
+from stages.dataset import lists
 from stages.dataset.lists import Row
 from stages.features import records
 from tests.classifier.made import clouds, features_info, featurizing
@@ -36,7 +36,7 @@ def stage(request, workspace, weights_file):
         features, labels = clouds(3, count, DIM, seed=seed)
         rows = [Row(index, label, f"{CLASSES[label]}/{index}.jpg") for index, label in enumerate(labels)]
         values = features.astype(request.param)
-        records.write(subset, ((row, bytes(32), feature) for row, feature in zip(rows, values)))
+        records.write(subset, rows, [bytes(32)] * len(rows), values)
     return folder
 
 
@@ -67,7 +67,7 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
         assert lines[0].split("\t") == ["step", os.path.basename(table)[: -len(".tsv")]]
         assert [line.split("\t")[0] for line in lines[1:]] == ["1", "2", "3", "4"]
 
-    _, info = trained.load(CPU)
+    info = trained.load().info
     assert info.features == records.FeaturesInfo.load(records.ABOUT)
     assert info.weights == parameters.read_info()
     assert (info.train, info.train_images, info.valid_images) == (params.load().train, 24, 9)
@@ -93,11 +93,10 @@ def test_metrics_are_those_of_the_saved_head_before_calibration(stage):
     metrics = TrainMetrics.load(METRICS / "train.json").model_dump()
     metrics |= Kept.load(curves.KEPT).model_dump()
     assert metrics["refit"] == 0
-    head, info = trained.load(CPU)
+    head = trained.load()
     for subset in ("train", "valid"):
         features, labels = records.read(subset)
-        logits = head.logits(mx.nd.array(features, dtype=np.float32)) * info.chosen.temperature
-        scores = score([logits], labels)
+        scores = score([head.logits(features) * head.info.chosen.temperature], labels)
         for name, value in scores._asdict().items():
             assert metrics[f"{subset}_{name}"] == pytest.approx(value, abs=1e-6)
 
@@ -128,6 +127,8 @@ def test_test_images_are_not_read(stage):
 def test_evaluate_finds_what_was_learnt(stage, capsys, monkeypatch):
     train.main()
     featurizing().save(records.WORK)
+    labels = records.read("test")[1]
+    lists.write(SPLIT / "test.lst", [Row(index, label, str(index)) for index, label in enumerate(labels)])
     capsys.readouterr()
     # Which shows more than there is here: the images, for one.
     monkeypatch.setattr(evaluate.contents, "gather", lambda *values: None)

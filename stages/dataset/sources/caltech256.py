@@ -40,7 +40,7 @@ def reachable(chosen: Dataset) -> bool:
 
 def _archive(chosen: Dataset) -> Path:
     """``chosen.path``, if the user has it there; else where it is downloaded to, in the user's cache folder."""
-    own = Path(chosen.path)
+    own = Path(chosen.path).expanduser()
     return own if own.is_file() else user_cache() / "downloads" / NAME
 
 

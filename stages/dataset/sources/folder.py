@@ -10,8 +10,8 @@ from stages.dataset.sources.source import Listed, Listing, Source, listable
 
 
 def root(chosen: Dataset) -> Path:
-    """The folder itself."""
-    return Path(chosen.path)
+    """The folder itself; ``~`` is the user's home."""
+    return Path(chosen.path).expanduser()
 
 
 def reachable(chosen: Dataset) -> bool:
