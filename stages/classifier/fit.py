@@ -3,20 +3,22 @@
 Best is the head with the least loss on the validation samples in any epoch, and it is kept as it was then.
 """
 
-from typing import Any, NamedTuple, Protocol, Union
+from typing import Any, NamedTuple, Optional, Protocol, Union
 
 import numpy as np
 
 from stages.backend.mx import mx
 from stages.classifier import calibration, race
+from stages.classifier.grid import Rule, Trial
 from stages.classifier.head import Features, Head
 from stages.classifier.layers import Layers
-from stages.classifier.learning import Rule, Start
+from stages.classifier.learning import Start
 from stages.classifier.linear import Linear
-from stages.classifier.race import Epoch, Race, Trial
+from stages.classifier.race import Epoch, Race
 from stages.classifier.samples import Samples, class_weights, samples
 from stages.classifier.scores import Labels, Scores, score
 from stages.common import params
+from stages.common.errors import InputError
 
 Subset = tuple[Features, Labels]
 # A way to train heads: of one layer side by side, of several one after the other.
@@ -56,12 +58,11 @@ def fit(head: Head, train: Subset, valid: Subset, settings: params.Train, log: E
     start = way.start(head, train[0], settings.seed)
     weights = class_weights(settings.class_weights, train[1], head.classes)
     learnt, checked = samples(train, weights=weights), samples(valid, weights=weights)
-    trials, epochs, values = _choose(way, head, start, learnt, checked, settings)
+    trials, best, epochs, values = _choose(way, head, start, learnt, checked, settings)
     for epoch in epochs:
         for name, value in zip(CURVES, epoch):
             log.log_metric(name, value)
         log.next_step()
-    best = min(trials, key=lambda trial: trial.valid_loss)
     way.place(head, values)
     del values
     scores = [
@@ -76,15 +77,20 @@ def fit(head: Head, train: Subset, valid: Subset, settings: params.Train, log: E
 
 
 def _choose(way: Way, head: Head, start: Start, train: Samples, valid: Samples, settings: params.Train) -> Race:
-    """All heads; together where they can learn so."""
+    """All heads; together where they can learn so. Raises InputError where no loss is finite."""
     rules = [Rule(lr, decay) for lr in settings.rates for decay in settings.decays]
-    races = []
+    won: Optional[Race] = None
+    trials: list[Trial] = []
     for group in [rules] if way is Linear else [[rule] for rule in rules]:
         mx.random.seed(settings.seed)
-        learner = way(head, start, group, train, valid, settings)
-        races.append(race.run(learner, group, len(train.labels), settings.epochs, settings.seed))
-    best = min(races, key=lambda run: min(trial.valid_loss for trial in run.trials))
-    return best._replace(trials=[trial for run in races for trial in run.trials])
+        run = race.run(way(head, start, group, train, valid, settings), group, settings, len(train.labels))
+        trials += run.trials
+        if won is None or run.best.valid_loss < won.best.valid_loss:
+            won = run
+    if won is None or won.values is None:
+        epoch, rate = max(trial.dropped or 0 for trial in trials), max(settings.rates)
+        raise InputError(f"the loss is not finite in epoch {epoch}: lower train.lr (it is {rate})")
+    return won._replace(trials=trials)
 
 
 def _refitted(

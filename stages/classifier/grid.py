@@ -3,10 +3,8 @@
 import csv
 import math
 from collections.abc import Sequence
-from typing import Optional
+from typing import NamedTuple, Optional
 
-from stages.classifier.learning import Rule
-from stages.classifier.race import Trial
 from stages.common.errors import InputError
 from stages.common.files import write_csv
 from stages.common.layout import METRICS
@@ -15,6 +13,27 @@ PATH = METRICS / "grid.csv"
 HEADING = ("head", "lr", "weight_decay", "best_epoch", "valid_loss", "valid_top1", "dropped")
 # Of scores.
 DIGITS = 6
+
+
+class Rule(NamedTuple):
+    """How a head learns."""
+
+    lr: float
+    weight_decay: float
+
+
+class Trial(NamedTuple):
+    """How a head did: its scores on the validation samples after an epoch, the best (see ``race``), numbered from 1.
+
+    best_epoch: 0 where no loss was finite. dropped: the epoch after which it did not go on; None where it went to the
+    end.
+    """
+
+    rule: Rule
+    best_epoch: int
+    valid_loss: float
+    valid_top1: float
+    dropped: Optional[int]
 
 
 def write(trials: Sequence[Trial]) -> None:

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from stages.backend import devices
 from stages.backend.mx import mx
+from stages.classifier.grid import Rule
 from stages.classifier.head import Features, Head
-from stages.classifier.learning import Losses, Rule, Start, factors, softmax, xavier
+from stages.classifier.learning import Losses, Start, factors, softmax, xavier
 from stages.classifier.samples import BLOCK, Samples, pieces
 from stages.classifier.scores import Labels
 from stages.common.params import Train

@@ -13,13 +13,6 @@ from stages.common.params import Train
 Start = Callable[[], Any]
 
 
-class Rule(NamedTuple):
-    """How a head learns."""
-
-    lr: float
-    weight_decay: float
-
-
 class Losses(NamedTuple):
     """Of each head: the mean loss, and the top-1 accuracy. float64 (heads,)."""
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.classifier.grid import Rule
 from stages.classifier.head import Features, Head
-from stages.classifier.learning import Losses, Rule, Start, factors, softmax, xavier
+from stages.classifier.learning import Losses, Start, factors, softmax, xavier
 from stages.classifier.samples import BLOCK, Inputs, Samples, pieces
 from stages.classifier.updates import STATES, UPDATES, Array, correction
 from stages.common.params import Train

@@ -8,7 +8,7 @@ from typing import Optional
 from stages.backbones import catalogue
 from stages.classifier import grid
 from stages.classifier.curves import KEPT, Curves
-from stages.classifier.race import Trial
+from stages.classifier.grid import Trial
 from stages.classifier.scores import Kept, Labels, TestMetrics
 from stages.classifier.trained import Chosen, HeadInfo
 from stages.common import params

@@ -7,8 +7,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.classifier.learning import Rule
-from stages.classifier.race import Trial
+from stages.classifier.grid import Rule, Trial
 from stages.classifier.reliability import Bin
 from stages.classifier.scores import Labels
 
@@ -80,7 +79,7 @@ class Chart(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """How a head did (see ``race.Trial``). shade: from 0, the worst of its map, to 1, the best.
+    """How a head did (see ``grid.Trial``). shade: from 0, the worst of its map, to 1, the best.
 
     best: whether it was chosen.
     """

@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional
 import jinja2
 
 from stages.classifier import reliability
-from stages.classifier.learning import Rule
+from stages.classifier.grid import Rule
 from stages.common.files import write_text
 from stages.features.records import Work
 from stages.report import figures

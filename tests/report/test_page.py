@@ -11,8 +11,7 @@ import pytest
 from bench.pictures import photo
 from stages.classifier import scores
 from stages.classifier.curves import Curve, Curves
-from stages.classifier.learning import Rule
-from stages.classifier.race import Trial
+from stages.classifier.grid import Rule, Trial
 from stages.report import page as report
 from stages.report.contents import Contents
 from stages.report.figures import least_sure, surest_mistakes

@@ -14,8 +14,7 @@ from stages import evaluate
 from stages.backbones.parameters import WeightsInfo
 from stages.backend.mx import mx
 from stages.classifier import curves, grid, head, trained
-from stages.classifier.learning import Rule
-from stages.classifier.race import Trial
+from stages.classifier.grid import Rule, Trial
 from stages.classifier.scores import Kept, Scores
 from stages.common import params
 from stages.common.errors import InputError
