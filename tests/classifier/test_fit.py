@@ -9,20 +9,12 @@ from stages.classifier import head
 from stages.classifier.fit import fit
 from stages.classifier.scores import score
 from stages.common.errors import InputError
-from stages.common.params import Train
-from tests.classifier.made import clouds, network
+from tests.classifier.made import clouds, network, settings
 from tests.conftest import BACKBONE
 
 CPU = mx.cpu()
 OPTIMIZERS = ["adam", "sgd", "nag", "rmsprop", "adagrad"]
 CURVES = ["train/loss", "train/top1", "valid/loss", "valid/top1", "seconds"]
-
-
-def settings(**values):
-    """The section ``train`` of the params: full batches of all data and no dropout, unless told otherwise."""
-    given = {"optimizer": "adam", "lr": 0.05, "epochs": 3, "batch_size": 1000, "weight_decay": 0.0, "seed": 0}
-    given |= {"schedule": "constant", "class_weights": "none", "refit": False}
-    return Train(**{**given, "dropout": 0.0, "trainable": "last", **values})
 
 
 class Curves:
