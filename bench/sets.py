@@ -32,7 +32,7 @@ class Set(NamedTuple):
 
 
 def sets() -> Iterator[Set]:
-    """Yields the digits, patches of scikit-image's pictures, letters in matplotlib's fonts, and few of the first two."""
+    """Yields digits, patches of scikit-image's pictures, few of both, and letters in matplotlib's fonts."""
     with tempfile.TemporaryDirectory() as patches, tempfile.TemporaryDirectory() as letters:
         write_patches(Path(patches))
         write_letters(Path(letters))
