@@ -122,7 +122,7 @@ def small_project(tmp_path_factory, small_data, weights_file):
         project.set(
             dataset={"name": "folder", "path": str(project.photos)},
             backbone={"name": BACKBONE, "weights": "file", "path": str(weights_file)},
-            train={"epochs": 3},
+            train={"epochs": 3, "lr": 0.01},
             runtime={"workers": 1},
         )
         project.run("git", "commit", "-qam", "small data")

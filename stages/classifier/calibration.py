@@ -21,9 +21,9 @@ def temperature(blocks: Callable[[], Iterable[Logits]], labels: Labels) -> float
 
     blocks: gives the logits (rows, classes), block by block, as many rows in all as ``labels``.
 
-    As Platt (1999) does it, a row counts as of its class but for one part in n + classes for each class: otherwise,
-    where all rows are right, no temperature would be low enough. By Newton's method on the inverse temperature, in
-    which the cross-entropy is convex.
+    A row counts as of its class but for one part in n + 1, of all classes alike, as if there were one row more (after
+    Platt 1999): otherwise, where all rows are right, no temperature would be low enough. By Newton's method on the
+    inverse temperature, in which the cross-entropy is convex.
     """
     inverse = 1.0
     for _ in range(100):
@@ -46,13 +46,12 @@ def _derivatives(blocks: Iterable[Logits], labels: Labels, inverse: float) -> tu
     for logits in blocks:
         z = logits.astype(np.float64)
         z -= z.max(axis=1, keepdims=True)
-        rows, classes = z.shape
-        own = z[np.arange(rows), labels[start : start + rows]]
-        start += rows
+        own = z[np.arange(len(z)), labels[start : start + len(z)]]
+        start += len(z)
         likelihood = np.exp(z * inverse)
         likelihood /= likelihood.sum(axis=1, keepdims=True)
         mean = (likelihood * z).sum(axis=1)
-        target = (len(labels) * own + z.sum(axis=1)) / (len(labels) + classes)
+        target = (len(labels) * own + z.mean(axis=1)) / (len(labels) + 1)
         slope += float((mean - target).sum())
         bend += float((likelihood * (z - mean[:, None]) ** 2).sum())
     return slope, bend

@@ -49,14 +49,20 @@ class Head(NamedTuple):
         output.weight.set_data(mx.nd.array(values[:, :-1]))
         output.bias.set_data(mx.nd.array(values[:, -1]))
 
-    def blocks(self, features: Features, rows: int = 1024) -> Iterator[Logits]:
-        """Logits without dropout, in blocks of so many ``rows``."""
+    def blocks(self, features: Features) -> Iterator[Logits]:
+        """Logits without dropout, in blocks of rows (see :func:`block_rows`)."""
+        rows = block_rows(self.classes)
         for start in range(0, len(features), rows):
             yield self.trained(self.frozen(self.array(features[start : start + rows]))).asnumpy()
 
-    def logits(self, features: Features, rows: int = 1024) -> Logits:
+    def logits(self, features: Features) -> Logits:
         """All of :meth:`blocks` in one array."""
-        return np.concatenate(list(self.blocks(features, rows)))
+        return np.concatenate(list(self.blocks(features)))
+
+
+def block_rows(outputs: int) -> int:
+    """How many rows are computed together that have so many outputs each: such that they stay small beside a head."""
+    return max(1, min(1024, 2**19 // outputs))
 
 
 def build(

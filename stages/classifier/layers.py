@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stages.backend import devices
 from stages.backend.mx import mx
 from stages.classifier.grid import Rule
-from stages.classifier.head import Features, Head
+from stages.classifier.head import Features, Head, block_rows
 from stages.classifier.learning import Losses, Start, factors, softmax, xavier
 from stages.classifier.samples import BLOCK, Samples, pieces
 from stages.classifier.scores import Labels
@@ -102,7 +102,7 @@ class Layers:
     def scores(self) -> Losses:
         """See :class:`Learner`."""
         loss = right = 0.0
-        for rows in pieces(np.arange(len(self._valid.labels)), BLOCK):
+        for rows in pieces(np.arange(len(self._valid.labels)), block_rows(self._head.classes)):
             logits = self._head.logits(self._valid.take(rows))
             losses, hits = softmax(logits[:, None, :], self._valid.labels[rows])
             loss += float(self._valid.weights[rows].astype(np.float64) @ losses[:, 0])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.classifier.grid import Rule
-from stages.classifier.head import Features, Head
+from stages.classifier.head import Features, Head, block_rows
 from stages.classifier.learning import Losses, Start, factors, softmax, xavier
 from stages.classifier.samples import BLOCK, Inputs, Samples, pieces
 from stages.classifier.updates import STATES, UPDATES, Array, correction
@@ -120,7 +120,7 @@ class Linear:
         """See :class:`Learner`."""
         samples = self._valid
         loss, right = np.zeros(self._heads), np.zeros(self._heads)
-        blocks = pieces(np.arange(len(samples.labels)), max(1, BLOCK // self._heads))
+        blocks = pieces(np.arange(len(samples.labels)), block_rows(self._heads * self._classes))
         for rows, x in zip(blocks, self._valid_inputs.blocks(blocks)):
             block_loss, block_right = softmax(self._logits(x), samples.labels[rows])
             loss += samples.weights[rows].astype(np.float64) @ block_loss

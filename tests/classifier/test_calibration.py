@@ -27,8 +27,8 @@ def test_it_is_where_the_cross_entropy_is_least(scale):
     def loss(logarithm):
         likelihood = log_softmax(logits.astype(float) / np.exp(logarithm), axis=1)
         own = likelihood[np.arange(len(labels)), labels]
-        # A row counts as of its class but for one part in n + classes for each class.
-        return -(len(labels) * own + likelihood.sum(axis=1)).mean()
+        # A row counts as of its class but for one part in n + 1, of all classes alike.
+        return -(len(labels) * own + likelihood.mean(axis=1)).mean()
 
     expected = np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x)
     halves = [logits[:200], logits[200:]]

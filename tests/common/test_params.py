@@ -71,6 +71,10 @@ def test_params_do_not_change_once_loaded(load):
         ({"train.lr": "1e-3"}, "train.lr", 0.001),  # YAML 1.1 takes this for text
         ({"train.lr": "5E+0"}, "train.lr", 5),
         ({"train.lr": 1}, "train.lr", 1),
+        ({"train.lr": [0.1, "1e-3"]}, "train.lr", [0.1, 0.001]),
+        ({"train.lr": [0.1, "1e-3"]}, "train.rates", [0.1, 0.001]),
+        ({"train.lr": 1}, "train.rates", [1]),
+        ({"train.weight_decay": [0]}, "train.decays", [0]),
         ({"train.dropout": 0}, "train.dropout", 0),
         ({"train.weight_decay": 1e-4}, "train.weight_decay", 1e-4),
         ({"split.train": 0.5, "split.valid": 0.25, "split.test": 0.25}, "split.train", 0.5),
@@ -105,7 +109,7 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(load):
 
 def test_an_unknown_key_like_no_other_is_refused_with_those_there_are(load):
     message = sentence(load, {"train.warmup": 3})
-    assert message.startswith("params.yaml: train.warmup: no such key; there is optimizer, lr, epochs, ")
+    assert message.startswith("params.yaml: train.warmup: no such key; there is optimizer, lr, weight_decay, ")
     message = sentence(load, {"zzz": 3})
     assert message == "params.yaml: zzz: no such key; there is dataset, backbone, split, featurize, train, runtime"
 
@@ -121,17 +125,21 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("place", "value", "wanted"),
     [
-        ("train.lr", "fast", "must be a number"),
-        ("train.lr", True, "must be a number"),
-        ("train.lr", None, "must be a number"),
-        ("train.lr", [0.1], "must be a number"),
-        ("train.lr", NAN, "must be a number"),
-        ("train.lr", INF, "must be a number"),
-        ("train.lr", "inf", "must be a number"),
-        ("train.lr", "nan", "must be a number"),
-        ("train.lr", 0, "must be greater than 0"),
-        ("train.lr", -0.1, "must be greater than 0"),
-        ("train.weight_decay", -0.1, "must be greater than or equal to 0"),
+        ("train.lr", "fast", "must be a number; or must be a list"),
+        ("train.lr", True, "must be a number; or must be a list"),
+        ("train.lr", None, "must be a number; or must be a list"),
+        ("train.lr", [], "must be a number; or must not be empty"),
+        ("train.lr", [0.1, 0.1], "must be a number; or must be different numbers"),
+        ("train.lr", [0.1, "1e-1"], "must be a number; or must be different numbers"),
+        ("train.lr", [0.1, 0], "must be a number; or must be greater than 0"),
+        ("train.weight_decay", [0, [1]], "must be a number"),
+        ("train.lr", NAN, "must be a number; or must be a list"),
+        ("train.lr", INF, "must be a number; or must be a list"),
+        ("train.lr", "inf", "must be a number; or must be a list"),
+        ("train.lr", "nan", "must be a number; or must be a list"),
+        ("train.lr", 0, "must be greater than 0; or must be a list"),
+        ("train.lr", -0.1, "must be greater than 0; or must be a list"),
+        ("train.weight_decay", -0.1, "must be greater than or equal to 0; or must be a list"),
         ("train.dropout", 1, "must be less than 1"),
         ("train.dropout", -0.1, "must be greater than or equal to 0"),
         ("train.dropout", False, "must be a number"),
