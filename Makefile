@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint soak bench check-gpu clean
+.PHONY: help setup repro test lint soak docs bench check-gpu clean
 
 PYTHON ?= python3.11 python3.12 python3.10 python3.9 python3 python
 suitable := import sys; sys.exit(not ((3, 9) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32))
@@ -24,6 +24,7 @@ help:
 	@echo "make test    setup, then lint and all tests"
 	@echo "make soak    setup, then the tests that repeat what may fail once in a while, many times (20 minutes; docs/reliability.md)"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    setup, then make what README.md shows: its transcripts and the picture of the report"
 	@echo "make bench   setup, then compare with PyTorch, ONNX Runtime and OpenVINO (half an hour; downloads PyTorch)"
 	@echo "make check-gpu  check the GPU environment on a machine without a GPU (downloads 2 GB)"
 	@echo "make clean   remove the environments"
@@ -41,6 +42,9 @@ lint: $(developer)
 
 soak: $(developer)
 	@$(activated) HEADSTART_SOAK=25 python -m pytest -m soak
+
+docs: $(developer)
+	@$(activated) python -m bench.docs
 
 bench: .venv/installed-requirements-bench.txt .venv-peers/installed-peers.txt
 	@$(activated) python -m bench

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import forward, precision, table, training, workers
 from bench.prepare import prepare
+from bench.stamps import stamp
 
 DOCS = Path("docs")
 
@@ -31,6 +32,7 @@ def main() -> None:
     heading = f"# Benchmarks\n\n`make bench` on {forward.CORES} cores of {processor()}, {date.today()}.\n\n"
     (DOCS / "bench.md").write_text(f"{heading}![The ratios](bench.png)\n\n{table.markdown(found)}", encoding="utf-8")
     table.plot(found, DOCS / "bench.png")
+    stamp(DOCS / "bench.png", [DOCS / "bench.md"])
 
 
 def processor() -> str:

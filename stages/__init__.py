@@ -22,3 +22,11 @@ The packages, from the ground up; each imports only those above it in this list:
 
 docs/architecture.md has the whole map.
 """
+
+import signal
+import sys
+
+# A command is starting (Python is looking for its module). While it imports what it needs, Ctrl-C ends it without a
+# word, as there is nothing to tell; ``common.errors.run`` does so later.
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -3,14 +3,14 @@
 import argparse
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
 from stages.common import params
 from stages.common.caches import CACHE_VARIABLE, cache_folder
 from stages.common.errors import InputError, run
-from stages.common.sqlite import ERRORS, is_damage, plain, remove
+from stages.common.sqlite import ERRORS, is_busy, is_damage, remove, size_on_disk
 from stages.dataset import index
 from stages.features import calibrations, seeding
 from stages.features.database import FILE, Database
@@ -42,22 +42,24 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     if folder is None:
         raise InputError(f"the feature cache is off (runtime.cache or ${CACHE_VARIABLE})")
     if chosen.action == "clear":
-        _clear(folder)
-        return
-    if chosen.action == "seed":
-        _seed(runtime)
-        return
-    try:
-        with contextlib.closing(Database(folder, runtime.cache_gb)) as database:
-            if chosen.action == "verify":
-                _verify(database)
-            elif chosen.action == "prune":
-                _prune(database, chosen.gb, folder)
-            else:
-                _show(database, folder)
-    except ERRORS as error:
-        remedy = "; `python -m stages.cache clear` removes it" if is_damage(error) else ""
-        raise InputError(f"the feature cache {folder / FILE} cannot be read ({plain(str(error))}){remedy}") from None
+        lines = _clear(folder)
+    elif chosen.action == "seed":
+        lines = _seed(runtime)
+    else:
+        try:
+            with contextlib.closing(Database(folder, runtime.cache_gb)) as database:
+                lines = list(_ACTIONS[chosen.action or "show"](database, folder, chosen))
+        except ERRORS as error:
+            raise InputError(f"the feature cache {folder / FILE} cannot be read ({error}){_remedy(error)}") from None
+    # Printed here, as what goes wrong in printing is no fault of the cache.
+    for line in lines:
+        print(line)
+
+
+def _remedy(error: Exception) -> str:
+    if is_damage(error):
+        return "; `python -m stages.cache clear` removes it"
+    return "; run it again" if is_busy(error) else "; look whether there is room, and the right to write"
 
 
 def _gigabytes(text: str) -> float:
@@ -68,43 +70,45 @@ def _gigabytes(text: str) -> float:
     raise argparse.ArgumentTypeError(f"must be a number from 0 (got {text!r})")
 
 
-def _show(database: Database, folder: Path) -> None:
-    print(f"{folder}: {database.size / 1e9:.3f} GB of at most {database.limit / 1e9:.1f} GB")
+def _show(database: Database, folder: Path, chosen: argparse.Namespace) -> Iterator[str]:
+    yield f"{folder}: {database.size / 1e9:.3f} GB of at most {database.limit / 1e9:.1f} GB"
     for fingerprint, count, about in database.counts():
-        print(f"{count:>10,}  {fingerprint.hex()[:12]}  {about}")
+        yield f"{count:>10,}  {fingerprint.hex()[:12]}  {about}"
     with contextlib.closing(index.Index(folder)) as known:
         if count := known.count():
-            print(f"{count:>10,}  image files known without reading them")
+            yield f"{count:>10,}  image files known without reading them"
 
 
-def _seed(runtime: params.Runtime) -> None:
+def _seed(runtime: params.Runtime) -> list[str]:
     count, new, unknown = seeding.seed(runtime)
     note = f", {unknown:,} of images that the manifest does not list left out" if unknown else ""
-    print(f"{count:,} features in data/features, {new:,} of them new in the feature cache{note}")
+    return [f"{count:,} features in data/features, {new:,} of them new in the feature cache{note}"]
 
 
-def _verify(database: Database) -> None:
+def _verify(database: Database, folder: Path, chosen: argparse.Namespace) -> Iterator[str]:
     count, damaged = database.verify()
-    print(f"{count:,} entries read, {damaged:,} damaged and dropped")
+    yield f"{count:,} entries read, {damaged:,} damaged and dropped"
 
 
-def _prune(database: Database, gigabytes: float, folder: Path) -> None:
+def _prune(database: Database, folder: Path, chosen: argparse.Namespace) -> Iterator[str]:
     before = database.size
-    database.prune(gigabytes * 1e9)
-    print(f"{before / 1e9:.3f} GB → {database.size / 1e9:.3f} GB")
+    database.prune(chosen.gb * 1e9)
+    yield f"{before / 1e9:.3f} GB → {database.size / 1e9:.3f} GB"
     with contextlib.closing(index.Index(folder)) as known:
         if count := known.prune():
-            print(f"dropped from the index: {count:,} files that are gone or have changed")
+            yield f"dropped from the index: {count:,} files that are gone or have changed"
 
 
-def _clear(folder: Path) -> None:
-    what = "what could not be read"
-    with contextlib.suppress(*ERRORS), contextlib.closing(Database(folder)) as database:
-        what = f"{database.count():,} features"
+_ACTIONS = {"show": _show, "verify": _verify, "prune": _prune}
+
+
+def _clear(folder: Path) -> list[str]:
+    """Removes what is there, unread: it may be damaged in any way."""
+    size = sum(size_on_disk(folder / name) for name in (FILE, index.FILE))
     remove(folder / FILE)
     remove(folder / index.FILE)
     calibrations.remove(folder)
-    print(f"dropped {what}")
+    return [f"dropped {size / 1e9:.3f} GB"]
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ def _work(computed: Computed, seconds: float) -> Work:
         seconds=round(seconds, 2),
         workers=len(computed.workers),
         nodes=len({worker.node for worker in computed.workers}),
+        shipped=computed.shipped,
         seconds_read=round(spent.read, 2),
         seconds_cache=round(spent.cache, 2),
         seconds_decode=round(spent.decode, 2),

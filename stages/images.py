@@ -3,17 +3,20 @@
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Optional
 
+from stages.backbones import catalogue
 from stages.common import params, sums
 from stages.common.caches import cache_folder
 from stages.common.documents import Document
 from stages.common.errors import InputError, run
 from stages.common.layout import CLASSES, MANIFEST, ORIGIN
-from stages.dataset import classes, looking, manifest
+from stages.dataset import classes, group_file, looking, manifest
 from stages.dataset.index import Index
 from stages.dataset.sources import table
 from stages.dataset.sources.source import Listing
+from stages.dataset.stores import Away
 
 
 class Origin(Document):
@@ -22,21 +25,34 @@ class Origin(Document):
     name: str
     path: str
     clutter: bool
+    groups: Optional[str]
 
 
 def main() -> None:
     given = params.load()
+    # Said by the first stage of all: before another one runs, DVC removes what it wrote.
+    catalogue.cut_of(catalogue.find(given.backbone.name), given.backbone.cut)
     chosen = given.dataset
     source = table.of(chosen)
-    origin = Origin(name=chosen.name, path=chosen.path, clutter=chosen.clutter)
-    if not source.reachable(chosen) and recorded(origin):
-        print(f"{source.root(chosen)} is not there: going on with what {MANIFEST} recorded of it")
+    origin = Origin(name=chosen.name, path=chosen.path, clutter=chosen.clutter, groups=chosen.groups)
+    missing = source.missing(chosen)
+    if missing is not None and recorded(origin):
+        print(f"{missing} is not there: going on with what {MANIFEST} recorded of it")
         return
-    listing = source.find(chosen)
     with closing(Index(cache_folder(given.runtime.cache))) as index:
-        seen = looking.look([image.place for image in listing.images], index)
+        try:
+            listing = source.find(chosen, index)
+        except Away as error:
+            if not recorded(origin):
+                raise
+            print(f"{error}: going on with what {MANIFEST} recorded of it")
+            return
+        if chosen.groups is not None:
+            grouped = group_file.added(listing.images, group_file.read(Path(chosen.groups)), chosen.groups)
+            listing = listing._replace(images=grouped)
+        seen = looking.look([image.place for image in listing.images], index, listing.versions)
     rows = good(listing, seen, chosen.on_bad_image)
-    names = checked(listing.classes, rows, str(source.root(chosen)))
+    names = checked(listing.classes, rows, source.root(chosen))
     bad = len(listing.images) - len(rows)
     print(f"{chosen.name}: {len(rows)} images of {len(names)} classes" + (f", {bad} skipped" if bad else ""))
     # Written last, it vouches for the other two.
@@ -61,12 +77,12 @@ def good(listing: Listing, seen: Sequence[looking.Seen], on_bad_image: Literal["
     The others are printed with ``on_bad_image`` "skip"; else the first raises InputError.
     """
     rows, complaints = [], []
-    for (path, name, place, complaint), found in zip(listing.images, seen):
+    for (path, name, place, complaint, group, split), found in zip(listing.images, seen):
         if complaint is None and found.complaint is not None:
             complaint = f"{place.name} {found.complaint}"
         if complaint is None:
             offset = None if place.size is None else place.offset
-            rows.append(manifest.Row(path, name, found.sha256, found.size, offset))
+            rows.append(manifest.Row(path, name, found.sha256, found.size, offset, group, split))
         else:
             complaints.append(complaint)
     if complaints and on_bad_image == "fail":
@@ -82,9 +98,9 @@ def checked(names: list[str], rows: Sequence[manifest.Row], place: str) -> list[
     counts = Counter(row.class_name for row in rows)
     empty = [name for name in names if not counts[name]]
     if empty:
-        raise InputError(f"class {empty[0]!r} in {place} holds no image: add some or remove the folder")
+        raise InputError(f"class {empty[0]!r} in {place} holds no image: add some or remove the class")
     if len(names) < 2:
-        raise InputError(f"{place} holds one class ({names[0]}): there is nothing to tell apart, add a second folder")
+        raise InputError(f"{place} holds one class ({names[0]}): there is nothing to tell apart, add a second one")
     return names
 
 

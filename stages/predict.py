@@ -4,8 +4,6 @@
 """
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Sequence
 from itertools import islice
@@ -19,6 +17,7 @@ from stages.classifier.predictions import FORMATS, likeliest
 from stages.classifier.scores import softmax
 from stages.common import params
 from stages.common.errors import InputError, run
+from stages.common.streams import plain
 from stages.dataset import named
 from stages.dataset.places import Place
 from stages.features import compute, identity
@@ -43,14 +42,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
     def complain(path: str, error: InputError) -> None:
         failed.append(path)
-        print(f"error: {error}", file=sys.stderr)
+        print(plain(f"error: {error}"), file=sys.stderr)
 
     def allocate(count: int, dim: int) -> NDArray[Any]:
         return np.empty((count, dim), dtype)
 
-    # Names of files are bytes; those that are not text go out as they came in.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
     form = FORMATS[chosen.format]
     sys.stdout.write(form.heading)
     paths = named.files(chosen.images, sys.stdin.buffer, complain)
@@ -94,15 +90,5 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def until_closed() -> int:
-    """:func:`main`, but without a word where the reader of its output has had enough (``… | head``)."""
-    try:
-        return main()
-    except BrokenPipeError:
-        # Nothing is left to be said, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-
-
 if __name__ == "__main__":
-    run(until_closed)
+    run(main)

@@ -7,9 +7,9 @@ from stages.common import params
 from stages.common.errors import InputError, run
 from stages.common.files import replacing
 from stages.common.layout import CLASSES, MANIFEST, SPLIT, SUBSETS
-from stages.dataset import classes, lists, manifest, splitting
+from stages.dataset import classes, groups, lists, manifest, splitting
 
-# So many sets of copies are shown.
+# So many sets of copies, or classes, are shown.
 SHOWN = 20
 
 
@@ -20,7 +20,9 @@ def main() -> None:
     for name, digest in zip(images.class_names, images.digests):
         by_class[name].add(digest)
 
-    subsets = splitting.assign(by_class, [chosen.train, chosen.valid, chosen.test], chosen.seed)
+    fractions = [chosen.train, chosen.valid, chosen.test]
+    bound = groups.bound(images)
+    subsets = splitting.assign(by_class, fractions, chosen.seed, bound.groups, bound.given)
     left_out: dict[str, set[str]] = {}
     if chosen.train_per_class is not None:
         left_out = splitting.beyond(by_class, subsets, chosen.train_per_class, chosen.seed)
@@ -39,7 +41,23 @@ def main() -> None:
             rows = (lists.Row(index, label, path) for index, (label, path) in enumerate(members))
             lists.write(destination / f"{subset}.lst", rows)
             print(f"{subset}: {len(members)} images")
+    if any(bound):
+        report_unmet(splitting.unmet(by_class, subsets, fractions))
     report_copies(images)
+
+
+def report_unmet(unmet: Mapping[str, tuple[list[int], list[int]]]) -> None:
+    """Prints the classes that groups or given splits keep from the fractions of params.yaml, the farthest off first."""
+    if unmet:
+        print(
+            f"groups and given splits keep {len(unmet)} classes from the fractions; distinct train/valid/test images:"
+        )
+    worst = sorted(unmet, key=lambda name: -max(abs(is_ - by) for by, is_ in zip(*unmet[name])))
+    for name in worst[:SHOWN]:
+        by_fractions, are = ("/".join(map(str, counts)) for counts in unmet[name])
+        print(f"  {name}: {are}, by the fractions {by_fractions}")
+    if len(unmet) > SHOWN:
+        print(f"  … and {len(unmet) - SHOWN} more")
 
 
 def report_few(by_class: Mapping[str, set[str]], subsets: Mapping[str, str], per_class: int) -> None:

@@ -9,6 +9,7 @@ from stages.classifier.fit import fit
 from stages.classifier.scores import Kept, TrainMetrics
 from stages.common import params
 from stages.common.errors import run
+from stages.common.files import replacing
 from stages.common.layout import CURVES, METRICS
 from stages.features import records
 
@@ -24,7 +25,9 @@ def main() -> None:
     contexts = [devices.context(name) for name in names if name == names[0] or name.startswith("gpu")]
     network = zoo.load(about.backbone, sha256=about.weights)
     built = head.build(network, about.cut, len(about.classes), settings.dropout, settings.trainable, contexts)
-    with Live(str(CURVES), save_dvc_exp=False, dvcyaml=None, report=None) as live:
+    # Where it fails, the curves of the training before are still there.
+    new = replacing(CURVES, folder=True)
+    with new as folder, Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None) as live:
         live.step = 1  # epochs count from 1, as everywhere
         fitted = fit(built, train, valid, settings, live)
     best, (lr, weight_decay) = fitted.best, fitted.best.rule

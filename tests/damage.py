@@ -3,13 +3,43 @@
 HEADSTART_SOAK tells how many times as much is tried as in an ordinary run.
 """
 
+import contextlib
 import os
 import random
+import signal
+import tracemalloc
 from collections.abc import Iterator
 
 SOAK = int(os.environ.get("HEADSTART_SOAK", 1))
 
 KINDS = ("flip", "flips", "cut", "swap", "zeros", "other")
+
+
+@contextlib.contextmanager
+def memory_of_at_most(size: int) -> Iterator[None]:
+    """Fails where the block has more than ``size`` bytes of Python's and numpy's memory in use at once, and 2 MB."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] <= size + 2**21
+    finally:
+        tracemalloc.stop()
+
+
+@contextlib.contextmanager
+def seconds_of_at_most(seconds: int) -> Iterator[None]:
+    """Fails where the block takes longer, as it would take for ever."""
+
+    def fail(number: int, frame: object) -> None:
+        raise AssertionError(f"it takes longer than {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def damaged(data: bytes, other: bytes, count: int, seed: object = 0) -> Iterator[tuple[str, bytes]]:

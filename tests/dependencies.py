@@ -4,8 +4,8 @@
 ``docs/architecture.md``, as a table of what runs again when a module changes.
 
 Found in the source, imports inside functions included. What a module reads besides, such as a template, lies beside
-it under its name. ``errors`` and ``progress`` only talk to the user: no output can change with them, so none depends
-on them.
+it under its name. ``errors``, ``streams`` and ``progress`` only talk to the user: no output can change with them, so
+none depends on them; nor on ``stages/__init__.py``.
 """
 
 import ast
@@ -17,7 +17,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parent.parent
-TALK = ("stages/common/errors.py", "stages/common/progress.py")
+TALK = ("stages/common/errors.py", "stages/common/progress.py", "stages/common/streams.py")
+MAP = "stages/__init__.py"
 
 ARCHITECTURE = ROOT / "docs/architecture.md"
 TABLE = re.compile(r"(?<=<!-- reruns -->\n).*?(?=<!-- /reruns -->)", re.DOTALL)
@@ -37,7 +38,7 @@ FLOORS = (
 def modules() -> list[str]:
     """The paths of all modules of headstart, relative to the root, sorted."""
     found = (path.relative_to(ROOT).as_posix() for path in (ROOT / "stages").rglob("*.py"))
-    return sorted(path for path in found if not (path.endswith("__init__.py") and _only_words(path)))
+    return sorted(path for path in found if not (path.endswith("__init__.py") and _only_words(path)) and path != MAP)
 
 
 def stages() -> dict[str, dict]:
@@ -65,7 +66,7 @@ def _paths(name: str) -> Iterator[str]:
     parts = name.split(".")
     if parts[0] != "stages":
         return
-    for end in range(1, len(parts) + 1):
+    for end in range(2, len(parts) + 1):
         package = "/".join(parts[:end])
         for path in (f"{package}.py", f"{package}/__init__.py"):
             if (ROOT / path).is_file() and not _only_words(path):

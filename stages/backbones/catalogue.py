@@ -89,7 +89,7 @@ def find(name: str) -> Backbone:
     """The backbone that ``backbone.name`` in params.yaml names. Raises InputError where there is none of that name."""
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, n=3) or sorted(BACKBONES)
-        raise InputError(f"params.yaml: backbone.name: there is no backbone {name!r}; there is {', '.join(near)}")
+        raise InputError(f"params.yaml: backbone.name: there is no backbone {name[:80]!r}; there is {', '.join(near)}")
     return BACKBONES[name]
 
 
@@ -102,5 +102,5 @@ def cut_of(backbone: Backbone, cut: str) -> str:
         return next(iter(backbone.cuts))
     if cut not in backbone.cuts:
         cuts = " or ".join(("auto", *backbone.cuts))
-        raise InputError(f"params.yaml: backbone: cut of {backbone.name} must be {cuts} (got {cut!r})")
+        raise InputError(f"params.yaml: backbone: cut of {backbone.name} must be {cuts} (got {cut[:80]!r})")
     return cut

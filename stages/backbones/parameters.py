@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from stages.backbones.files import mxnet
 from stages.backbones.files.binary import Tensors
 from stages.backbones.zoo import FILE
-from stages.backend.mx import mx
 from stages.common import sums
 from stages.common.documents import Document
 from stages.common.errors import InputError
@@ -31,7 +31,7 @@ class WeightsInfo(Document):
 def save(folder: Path, tensors: Tensors, backbone: str, source: str, source_sha256: str) -> WeightsInfo:
     """Writes ``tensors``, named and laid out as ``matching.for_network`` returns them, and what they are."""
     path = folder / FILE
-    mx.nd.save(str(path), {name: mx.nd.array(value, dtype=value.dtype) for name, value in tensors.items()})
+    mxnet.write(path, tensors)
     info = WeightsInfo(
         backbone=backbone,
         source=source,

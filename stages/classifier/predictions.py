@@ -8,6 +8,11 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.common.files import cell
+
+# An image has one line, whatever is in its name.
+_BREAKS = {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+
 
 class Prediction(NamedTuple):
     """One class an image may be of."""
@@ -26,17 +31,20 @@ def likeliest(probabilities: NDArray[Any], classes: Sequence[str], count: int) -
 
 def write_table(paths: Sequence[str], predictions: Sequence[Sequence[Prediction]], file: TextIO) -> None:
     """Writes a line for each image: its path, then each class and probability, in columns."""
-    lines = [[path, *(cell for name, p in row for cell in (name, f"{p:.4f}"))] for path, row in zip(paths, predictions)]
+    lines = [
+        [path.translate(_BREAKS), *(text for name, p in row for text in (name, f"{p:.4f}"))]
+        for path, row in zip(paths, predictions)
+    ]
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:
-        file.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() + "\n")
+        file.write("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() + "\n")
 
 
 def write_csv(paths: Sequence[str], predictions: Sequence[Sequence[Prediction]], file: TextIO) -> None:
-    """Writes a row for each image and class: image, rank (from 1), class, probability."""
+    """Writes a row for each image and class: image, rank (from 1), class, probability; see :func:`files.cell`."""
     writer = csv.writer(file, lineterminator="\n")
     for path, row in zip(paths, predictions):
-        writer.writerows([path, rank, name, f"{p:.6g}"] for rank, (name, p) in enumerate(row, 1))
+        writer.writerows([cell(path), rank, cell(name), f"{p:.6g}"] for rank, (name, p) in enumerate(row, 1))
 
 
 def write_json(paths: Sequence[str], predictions: Sequence[Sequence[Prediction]], file: TextIO) -> None:

@@ -94,7 +94,8 @@ def save(
     """Writes ``data/model``, whole or not at all; see :class:`HeadInfo`."""
     with replacing(MODEL, folder=True) as folder:
         path = folder / PARAMS.name
-        head.layers.save_parameters(str(path))
+        parameters_by_name = zoo.named_parameters(head.layers)
+        mxnet.write(path, {name: each.list_data()[0].asnumpy() for name, each in parameters_by_name.items()})
         HeadInfo(
             features=features,
             weights=weights,

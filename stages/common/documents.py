@@ -7,7 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stages.common.errors import InputError
-from stages.common.files import write_text
+from stages.common.files import regular, write_text
 
 AnyDocument = TypeVar("AnyDocument", bound="Document")
 
@@ -24,7 +24,8 @@ class Document(BaseModel):
         Raises InputError, with ``remedy`` for what to do, where the file is missing, damaged or of another version.
         """
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            with regular(path) as file:
+                return cls.model_validate(json.loads(file.read().decode()))
         except FileNotFoundError:
             raise InputError(f"{path} is missing: {remedy}") from None
         except OSError as error:

@@ -1,20 +1,25 @@
-"""Files that appear whole or not at all, and arrays too large for memory."""
+"""Files that appear whole or not at all, tables in them, and arrays too large for memory."""
 
 import contextlib
 import csv
+import errno
 import fcntl
 import filecmp
 import hashlib
 import math
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, BinaryIO, Union
 
 import numpy as np
+
+# What a text begins with that spreadsheets run as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @contextlib.contextmanager
@@ -40,7 +45,10 @@ def replacing(path: Union[str, Path], folder: bool = False, unless_same: bool = 
         if folder:
             _remove(path)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        # What fails in writing, as on a full disk, does not say where.
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         _remove(temporary)
         raise
 
@@ -58,7 +66,11 @@ def mapped_array(dtype: np.dtype[Any], shape: tuple[int, ...], folder: Path) -> 
     Raises OSError where the disk is too small: now, not as a fault in mapped memory later.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * dtype.itemsize))
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * dtype.itemsize))
+        except OSError as error:
+            error.filename = str(folder)
+            raise
         return np.memmap(file, dtype, "r+", shape=shape)
 
 
@@ -69,15 +81,17 @@ def write_text(path: Union[str, Path], text: str) -> None:
 
 
 def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a table with a ``heading`` to ``path`` at once or not at all, its text as :func:`cell` has it."""
+    """Writes a table with a ``heading`` to ``path`` at once or not at all; see :func:`cell`."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([map(cell, row) for row in [heading, *rows]])
+        csv.writer(file).writerows([heading, *(map(cell, row) for row in rows)])
 
 
 def cell(value: object) -> object:
-    """``value`` for a CSV file: text that a spreadsheet would run as a formula gets an apostrophe before it."""
-    # OWASP: CSV Injection.
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    """``value`` as it may stand in a CSV: before a text that a spreadsheet would run as a formula comes a "'".
+
+    That is one which begins with =, +, -, @ or a control character (OWASP, CSV Injection).
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 @contextlib.contextmanager
@@ -93,10 +107,18 @@ def one_at_a_time(path: Path) -> Iterator[None]:
         yield
 
 
+def regular(path: Path) -> BinaryIO:
+    """The file at ``path``, open for reading. Raises OSError, also for a pipe or a device: that may wait for ever."""
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(path, "rb")
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of the file at ``path``, in hexadecimal."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with regular(path) as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()

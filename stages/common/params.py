@@ -4,10 +4,11 @@ import contextlib
 import difflib
 import math
 import re
+import reprlib
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, Union
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,9 +24,12 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from stages.common import yaml_file
 from stages.common.errors import InputError
 
 FILE = "params.yaml"
+# Letters of a value that are shown in a message.
+LONGEST = 80
 
 
 def _number(value: object) -> float:
@@ -35,6 +39,16 @@ def _number(value: object) -> float:
             value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise PydanticCustomError("number", "must be a number")
+    # MXNet takes no other for float32.
+    if value and not 1e-30 <= abs(value) <= 1e30:
+        raise PydanticCustomError("number", "must be 0 or between 1e-30 and 1e30 in size")
+    return value
+
+
+def _plain(value: str) -> str:
+    # What no file system takes, and no terminal shows.
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in value):
+        raise PydanticCustomError("plain", "must be text without control characters")
     return value
 
 
@@ -50,12 +64,15 @@ def _different(values: list[float]) -> list[float]:
 
 
 Number = Annotated[float, BeforeValidator(_number)]
-Positive = Annotated[Number, Field(gt=0)]
-NotNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(gt=0, lt=1)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**31)]
-Count = Annotated[StrictInt, Field(ge=1)]
-Text = Annotated[StrictStr, Field(min_length=1)]
+Count = Annotated[StrictInt, Field(ge=1, lt=2**31)]
+Workers = Annotated[StrictInt, Field(ge=1, le=1024)]
+# More is nothing to learn by.
+Rate = Annotated[Number, Field(gt=0, le=1e6)]
+Decay = Annotated[Number, Field(ge=0, le=1e6)]
+SEVERAL = Field(min_length=1, max_length=100)
+Text = Annotated[StrictStr, Field(min_length=1, max_length=4096), AfterValidator(_plain)]
 
 # What pydantic says in terms of Python.
 _MESSAGES = {
@@ -63,8 +80,12 @@ _MESSAGES = {
     "int_type": "must be a whole number",
     "list_type": "must be a list",
     "model_type": "must be keys with values",
+    "string_too_long": "must not be longer than 4096 letters",
     "string_too_short": "must not be empty",
     "string_type": "must be text",
+    "string_unicode": "must be text without control characters",
+    "too_long": "must not be longer than 64 numbers",
+    "too_long": "must not be so many",
     "too_short": "must not be empty",
 }
 
@@ -73,11 +94,24 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def holds_secret(url: str) -> bool:
+    """Whether there is a user name, a password or a signature in ``url``."""
+    return re.search(r"://[^/]*@|[?&](x-amz-|x-goog-|sig=|signature=|token=)", url, re.IGNORECASE) is not None
+
+
 class Dataset(Section):
     name: Text
     path: Text
     clutter: StrictBool
+    groups: Optional[Text]
     on_bad_image: Literal["fail", "skip"]
+
+    @field_validator("path")
+    @classmethod
+    def _no_secret(cls, path: str) -> str:
+        if holds_secret(path):
+            raise ValueError("must have no password or signature in it: credentials come from the environment")
+        return path
 
 
 class BackboneChoice(Section):
@@ -114,8 +148,8 @@ class Train(Section):
     """lr, weight_decay: a number, or several, of which all combinations are trained."""
 
     optimizer: Literal["adam", "sgd", "nag", "rmsprop", "adagrad"]
-    lr: Union[Positive, Annotated[list[Positive], Field(min_length=1), AfterValidator(_different)]]
-    weight_decay: Union[NotNegative, Annotated[list[NotNegative], Field(min_length=1), AfterValidator(_different)]]
+    lr: Union[Rate, Annotated[list[Rate], SEVERAL, AfterValidator(_different)]]
+    weight_decay: Union[Decay, Annotated[list[Decay], SEVERAL, AfterValidator(_different)]]
     schedule: Literal["constant", "cosine"]
     epochs: Count
     batch_size: Count
@@ -138,12 +172,13 @@ class Train(Section):
 
 class Runtime(Section):
     devices: Union[
-        Literal["auto", "cpu", "gpu"], Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1)]
+        Literal["auto", "cpu", "gpu"],
+        Annotated[list[Annotated[StrictInt, Field(ge=0)]], Field(min_length=1, max_length=64)],
     ]
-    workers: Union[Literal["auto"], Count]
+    workers: Union[Literal["auto"], Workers]
     batch_size: Annotated[StrictInt, Field(ge=1, le=1024)]
     cache: Annotated[Text, BeforeValidator(_off)]
-    cache_gb: Union[Literal["auto"], Annotated[Number, Field(gt=0)]]
+    cache_gb: Union[Literal["auto"], Annotated[Number, Field(gt=0, le=1e9)]]
     engine: Literal["local", "ray"]
     ray_address: Text
 
@@ -175,16 +210,7 @@ def load(path: Union[str, Path] = FILE) -> Params:
 
     Raises InputError with one sentence that names the first key that is wrong, and how many others are.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            values = yaml.safe_load(file)
-    except FileNotFoundError:
-        raise InputError(f"there is no {path} here: run this from the root of the repository") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark else ""
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{path} is not valid YAML{place}: {what}") from None
+    values = yaml_file.read(Path(path))
     try:
         return Params.model_validate(values)
     except ValidationError as error:
@@ -194,7 +220,7 @@ def load(path: Union[str, Path] = FILE) -> Params:
 def _sentence(path: Union[str, Path], errors: list[ErrorDetails]) -> str:
     first = errors[0]
     # A place is section, key, and then what pydantic tried inside the key's value.
-    keys = [str(part) for part in first["loc"][:2]]
+    keys = [str(part)[:LONGEST] for part in first["loc"][:2]]
     key = ".".join(keys) or "the file"
     if first["type"] == "extra_forbidden":
         section: Any = Params if len(keys) == 1 else Params.model_fields[keys[0]].annotation
@@ -207,7 +233,7 @@ def _sentence(path: Union[str, Path], errors: list[ErrorDetails]) -> str:
         what = str(first["ctx"]["error"])
     else:
         wanted = dict.fromkeys(_message(error) for error in errors if error["loc"][:2] == first["loc"][:2])
-        what = f"{'; or '.join(wanted)} (got {first['input']!r})"
+        what = f"{'; or '.join(wanted)} (got {_shown(first['input'])})"
     others = len({error["loc"][:2] for error in errors}) - 1
     more = f" (and {others} more key{'s' if others > 1 else ''} to mend)" if others else ""
     return f"{path}: {key}: {what}{more}"
@@ -215,3 +241,14 @@ def _sentence(path: Union[str, Path], errors: list[ErrorDetails]) -> str:
 
 def _message(error: ErrorDetails) -> str:
     return _MESSAGES.get(error["type"]) or error["msg"].replace("Input should be", "must be")
+
+
+def _shown(value: object) -> str:
+    """``value`` for a message, cut where it is long."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxlong = short.maxother = LONGEST
+    try:
+        return short.repr(value)[: 2 * LONGEST]
+    except ValueError:
+        # Python writes no whole number of more than some thousand digits.
+        return "a number of thousands of digits"

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, Optional, Protocol, TypeVar
 
+from stages.common.streams import plain
+
 # Seconds to wait for other processes that write.
 PATIENCE = 10.0
 # What may be raised here. A message of SQLite's that quotes what is damaged may not be UTF-8.
@@ -85,9 +87,10 @@ class Expendable(Generic[Opened]):
             self._opened = None
 
 
-def connect(path: Path, tables: Sequence[str]) -> sqlite3.Connection:
+def connect(path: Path, tables: Sequence[str], page: int = 4096) -> sqlite3.Connection:
     """The database at ``path``, which is made where it is missing by the statements ``tables``. Text in it is bytes.
 
+    page: bytes of its pages, if it is made here; few values should take more than one page.
     Raises one of ``ERRORS``; see :func:`is_busy` and :func:`is_damage`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +99,9 @@ def connect(path: Path, tables: Sequence[str]) -> sqlite3.Connection:
         # Text that is not UTF-8 is no error then.
         connection.text_factory = bytes
         if not connection.execute("PRAGMA page_count").fetchone()[0]:
-            # Space can be given back without a second copy of the database. Can only be said of a new one.
+            # Both can only be said of a new one, and the size first.
+            connection.execute(f"PRAGMA page_size = {page}")
+            # Space can be given back without a second copy of the database.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _log_changes(connection)
         if not _tables(connection):
@@ -177,11 +182,6 @@ def is_damage(error: Exception) -> bool:
     if isinstance(error, (OSError, sqlite3.ProgrammingError)) or is_busy(error):
         return False
     return not any(words in str(error) for words in place)
-
-
-def plain(text: str) -> str:
-    """``text`` without what a terminal would take for more than text."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _inode(path: Path) -> Optional[int]:

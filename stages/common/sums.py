@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.common.errors import InputError
-from stages.common.files import replacing, sha256
+from stages.common.files import regular, replacing, sha256
 
 
 def write(files: Sequence[Path]) -> None:
@@ -24,7 +24,8 @@ def check(files: Sequence[Path], remedy: str = "run `dvc repro`") -> None:
     path = _beside(files)
     try:
         found = [_line(file).encode() for file in files]
-        recorded = path.read_bytes().splitlines(keepends=True)
+        with regular(path) as sums:
+            recorded = sums.readlines()
     except FileNotFoundError as error:
         raise InputError(f"{error.filename} is missing: {remedy}") from None
     except OSError as error:

@@ -14,6 +14,9 @@ from stages.common.errors import InputError
 # Raised whenever the same file would give another image than before.
 VERSION = 2
 
+# Raised whenever a file is refused that was an image before.
+STRICTNESS = 1
+
 # By EXIF orientation; 1 is upright.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,7 +40,8 @@ def decode(data: bytes, name: str, least: Optional[int] = None) -> Image.Image:
 
     Transparency is laid over white; 16-bit grey keeps its high byte. ``name`` is for messages. least: a JPEG may
     be decoded at a smaller scale if its sides keep so many pixels (see :func:`least_side`).
-    Raises InputError for what is not an image, cut short, or larger than ``MAX_PIXELS``.
+    Raises InputError for what is not an image, cut short, or larger than ``MAX_PIXELS``, and for one of other numbers
+    than whole ones of up to 16 bits from black: what is white in it the file does not tell.
     """
     if not data:
         raise InputError(f"{name} is empty (0 bytes)")
@@ -47,10 +51,14 @@ def decode(data: bytes, name: str, least: Optional[int] = None) -> Image.Image:
         with Image.open(io.BytesIO(data)) as image:
             if least is not None and image.format in ("JPEG", "MPO"):
                 image.draft("RGB", (least, least))
+            if _is_measured(image):
+                raise InputError(f"{name} holds other numbers than 8 or 16 bits of brightness: save it with such")
             image.load()
             return _rgb(_upright(image))
     except UnidentifiedImageError:
         raise InputError(f"{name} is not an image of a kind that can be read") from None
+    except InputError:
+        raise
     except Image.DecompressionBombError:
         raise InputError(f"{name} has more than {MAX_PIXELS:,} pixels: refused as a decompression bomb") from None
     except Exception as error:
@@ -62,6 +70,18 @@ def decode(data: bytes, name: str, least: Optional[int] = None) -> Image.Image:
 def _silence_warnings() -> None:
     """Lets Pillow not warn of images that it does decode."""
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def _is_measured(image: Image.Image) -> bool:
+    """Whether its numbers are measured ones, as in floating point, and would be shown too dark, too light, or cut."""
+    # A PGM tells its greatest value; Pillow makes 16 bits of it.
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        return True
+    if image.format != "TIFF":
+        return False
+    bits, signed, from_white = (image.getexif().get(tag) for tag in (258, 339, 262))
+    sixteen = image.mode.startswith("I;16")
+    return signed in (2, (2,)) or (sixteen and (bits not in (16, (16,)) or from_white == 0))
 
 
 def _upright(image: Image.Image) -> Image.Image:

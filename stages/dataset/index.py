@@ -1,12 +1,9 @@
 """The index of files: what an earlier look at images showed, so that unchanged ones need not be read again.
 
 A SQLite database per user, beside the feature cache, safe between processes. Like git's index it takes a file for
-unchanged where size, times and inode are what they were. Nothing in it is trusted: an entry that is not as it was
-written is none. A damaged, missing or busy index costs time, as what it does not tell is read.
-
-A file can be written twice within one tick of its file system's clock, and has the same stamp after both. What was read
-in between would be taken for what came after. So what was read less than ``TICK`` after the file changed is not kept:
-the next look reads it again (git calls such an entry racily clean).
+unchanged where its stamp is what it was: size, times and inode, or the version of an object in a store. Nothing in it
+is trusted: an entry that is not as it was written is none. A damaged, missing or busy index costs time, as what it does
+not tell is read.
 """
 
 import os
@@ -18,31 +15,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from stages.common.sqlite import Expendable, connect, transaction
+from stages.dataset.stamps import Stamp, settled, stamp_of
+from stages.dataset.stores import is_url
 
 FILE = "index.db"
-TABLE = (
+TABLES = (
+    "CREATE TABLE archives (key BLOB PRIMARY KEY NOT NULL, size INTEGER, modified INTEGER, changed INTEGER,"
+    " inode INTEGER, members BLOB, crc INTEGER)",
     "CREATE TABLE files (key BLOB PRIMARY KEY NOT NULL, size INTEGER, modified INTEGER, changed INTEGER,"
-    " inode INTEGER, sha256 BLOB, complaint BLOB, decoder BLOB, crc INTEGER) WITHOUT ROWID"
+    " inode INTEGER, sha256 BLOB, complaint BLOB, decoder BLOB, crc INTEGER) WITHOUT ROWID",
 )
 # Entries asked for in one query.
 ASKED = 500
-# In nanoseconds. The coarsest clock of a file system in use ticks every two seconds (FAT). One more second is for the
-# kernel's clock, by which files get their times: it is milliseconds behind the one that tells the time here, and on a
-# file server a little off.
-TICK = 3 * 10**9
-
-
-class Stamp(NamedTuple):
-    """What tells a file that has changed from one that has not: bytes, nanoseconds, number of the inode.
-
-    changed: the inode's time. Unlike ``modified`` it cannot be set, and so gives away a file that was replaced by one
-    of the same size and time of modification, as ``cp -p`` and ``rsync -t`` do.
-    """
-
-    size: int
-    modified: int
-    changed: int
-    inode: int
 
 
 class Known(NamedTuple):
@@ -54,25 +38,12 @@ class Known(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """key: the file's real path, then perhaps NUL and what tells a part of it; read: when it was, in nanoseconds."""
+    """key: see :func:`key_of`, then perhaps NUL and what tells a part of it; read: when it was, in nanoseconds."""
 
     key: bytes
     stamp: Stamp
     read: int
     known: Known
-
-
-def stamp_of(stat: os.stat_result) -> Stamp:
-    """The stamp of a file."""
-    # SQLite's integers have a sign.
-    return Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & (2**63 - 1))
-
-
-def settled(stamp: Stamp, read: int) -> bool:
-    """Whether every change of the file after the time ``read`` (nanoseconds) is sure to give it another stamp."""
-    # A time of modification in the future was set by hand. The inode's time cannot be: it comes from a server whose
-    # clock is ahead, or the file changed after ``read``.
-    return stamp.changed < read - TICK and not read - TICK <= stamp.modified <= read
 
 
 class Index:
@@ -83,7 +54,7 @@ class Index:
 
     def __init__(self, folder: Optional[Path]) -> None:
         path = folder / FILE if folder else None
-        self._kept = Expendable(f"the index {path}", path, lambda path: connect(path, [TABLE]))
+        self._kept = Expendable(f"the index {path}", path, lambda path: connect(path, TABLES))
 
     def known(self, stamps: Mapping[bytes, Stamp]) -> dict[bytes, Known]:
         """By key, what is known of those files that have the same stamp as then."""
@@ -111,12 +82,27 @@ class Index:
         if rows:
             self._kept.attempt(partial(_insert, rows=rows))
 
+    def members(self, key: bytes, stamp: Stamp) -> Optional[bytes]:
+        """What was kept of the members of an archive that has the same stamp as then."""
+        row = self._kept.attempt(partial(_select_members, key=key))
+        if row is None or row[:4] != stamp or not _is_sound(row[5], key, row[4]):
+            return None
+        return bytes(row[4])
+
+    def keep_members(self, key: bytes, stamp: Stamp, read: int, members: bytes) -> None:
+        """Keeps ``members``, read at the time ``read``, in place of what was known of the archive, if it is settled."""
+        if settled(stamp, read):
+            self._kept.attempt(partial(_insert_members, row=(key, *stamp, members, _crc(key, members))))
+
     def count(self) -> int:
         """How many entries there are."""
         return self._kept.attempt(_count) or 0
 
     def prune(self) -> int:
-        """Drops the entries of files that are gone or have changed, and damaged ones; returns how many."""
+        """Drops the entries of files that are gone or have changed, and damaged ones; returns how many.
+
+        Those of objects in a store stay, as to ask for all of them may take long.
+        """
         return self._kept.attempt(_prune) or 0
 
     def close(self) -> None:
@@ -139,23 +125,57 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> 
         connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({','.join('?' * 9)})", rows)
 
 
+def _select_members(connection: sqlite3.Connection, key: bytes) -> Optional[tuple[Any, ...]]:
+    columns = "size, modified, changed, inode, members, crc"
+    row: Optional[tuple[Any, ...]] = connection.execute(
+        f"SELECT {columns} FROM archives WHERE key IS ?", (key,)
+    ).fetchone()
+    return row
+
+
+def _insert_members(connection: sqlite3.Connection, row: tuple[Any, ...]) -> None:
+    with transaction(connection):
+        connection.execute(f"INSERT OR REPLACE INTO archives VALUES ({','.join('?' * 7)})", row)
+
+
 def _count(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT COUNT(*) FROM files").fetchone()[0])
 
 
 def _prune(connection: sqlite3.Connection) -> int:
     rows = connection.execute("SELECT * FROM files")
-    doomed = [(row[0],) for row in rows if row[1:5] != _stamp_at(row[0]) or not _is_sound(row[8], row[0], *row[5:8])]
+    doomed = [(row[0],) for row in rows if _is_stale(row[0], row[1:5]) or not _is_sound(row[8], row[0], *row[5:8])]
+    rows = connection.execute("SELECT * FROM archives")
+    archives = [(row[0],) for row in rows if _is_stale(row[0], row[1:5]) or not _is_sound(row[6], row[0], row[5])]
     with transaction(connection):
         connection.executemany("DELETE FROM files WHERE key IS ?", doomed)
-    return len(doomed)
+        connection.executemany("DELETE FROM archives WHERE key IS ?", archives)
+    return len(doomed) + len(archives)
 
 
-def _stamp_at(key: object) -> Optional[Stamp]:
+def _is_stale(key: object, stamp: tuple[Any, ...]) -> bool:
+    """Whether a file is gone or has another stamp."""
+    path = key.split(b"\0")[0] if isinstance(key, bytes) else b""
+    if is_url(path.decode(errors="replace")):
+        return False
     try:
-        return stamp_of(os.stat(key.split(b"\0")[0])) if isinstance(key, bytes) else None
+        return stamp_of(os.stat(path)) != stamp
     except OSError:
-        return None
+        return True
+
+
+def key_of(path: str, folders: dict[str, str]) -> bytes:
+    """What the index calls a file or object: its URL, or its path with links to folders resolved.
+
+    folders: those resolved before.
+    """
+    if is_url(path):
+        return path.encode()
+    folder, slash, name = path.rpartition("/")
+    folder += slash
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.fsencode(f"{folders[folder]}/{name}")
 
 
 def _crc(*values: bytes) -> int:

@@ -2,7 +2,8 @@
 
 A text file (UTF-8) of columns separated by tabs. The first line names them: ``path class sha256 bytes offset``, then
 ``group`` and ``split`` where the data set has such. Then comes a line for each image, in the order of the paths' parts,
-so that a folder is in one piece. path: relative to the place of the data set, with "/"; a member of an archive is
+so that a folder is in one piece. path: relative to the place of the data set, with "/", or what a list of the user's
+names elsewhere: an absolute path, a URL, or one with "../" at its beginning; a member of an archive is
 ``<archive>/<member>``. sha256: hexadecimal. bytes: how many. offset: where in the archive they begin, or empty for a
 file of its own.
 """
@@ -10,8 +11,8 @@ file of its own.
 import io
 import operator
 import re
-from collections.abc import Collection, Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Optional
 
@@ -28,7 +29,7 @@ BLOCK = 1 << 22
 
 # What each field looks like.
 _FIELDS = {
-    "path": r"(?!/)([^\t\n\r\0]+)",
+    "path": r"([^\t\n\r\0]+)",
     "class": r"([^\t\n\r]+)",
     "sha256": r"([0-9a-f]{64})",
     "bytes": r"([0-9]{1,18})",
@@ -156,5 +157,11 @@ def _rows(block: bytes, line: "re.Pattern[str]", before: str) -> Optional[list[t
     paths = "\n".join([row[0] for row in rows])
     keys = [before, *order(paths).split("\n")]
     ascending = all(map(operator.lt, keys, islice(keys, 1, None)))
-    leads_out = ".." in paths and any(".." in path.split("/") for path in paths.split("\n"))
-    return rows if ascending and not leads_out else None
+    winding = ".." in paths and any(_winds(path.split("/")) for path in paths.split("\n"))
+    return rows if ascending and not winding else None
+
+
+def _winds(parts: Sequence[str]) -> bool:
+    """Whether a path goes up after it went down, or names no file."""
+    down = list(dropwhile("..".__eq__, parts))
+    return not down or ".." in down

@@ -29,9 +29,11 @@ class Worker(NamedTuple):
 
 @dataclass(frozen=True)
 class Work(Generic[Chunk, Result]):
-    """chunks: read only as fast as the workers take them; there are ``count``.
+    """chunks: read only as fast as the workers take them; there are ``count``. One that has ended is asked again after
+    each result that was yielded, so a chunk can be done once more.
 
     environment: variables set for the workers before they start. describe(chunk): names it in an error.
+    packed(worker, chunk): what is sent to that worker for the chunk, made when it is sent.
     """
 
     setup: Setup[Chunk, Result]
@@ -39,6 +41,7 @@ class Work(Generic[Chunk, Result]):
     count: int
     environment: Mapping[str, str] = field(default_factory=dict)
     describe: Callable[[Chunk], str] = repr
+    packed: Callable[[Worker, Chunk], Chunk] = lambda worker, chunk: chunk
 
 
 class Engine(Protocol):

@@ -45,6 +45,7 @@ class Crew(Generic[Chunk]):
 
     def __init__(self, ray: Any, work: Work[Chunk, Any], kind: str, workers: Workers) -> None:
         self.ray = ray
+        self.packed = work.packed
         self.device, self.needs = share(ray, kind)
         self.limit = work.count if workers == "auto" else min(work.count, workers)
         # Asked for at once, a number tells a cluster that grows on demand how far to grow.
@@ -108,7 +109,8 @@ class Crew(Generic[Chunk]):
         self.placed.append(Member(actor, worker))
 
     def give(self, member: Member[Chunk], task: Task[Chunk]) -> None:
-        reference = member.actor.do.remote(pickle.dumps(task.chunk, pickle.HIGHEST_PROTOCOL))
+        packed = self.packed(member.worker, task.chunk)
+        reference = member.actor.do.remote(pickle.dumps(packed, pickle.HIGHEST_PROTOCOL))
         member.awaited[reference] = task
         self.busy[reference] = member
 

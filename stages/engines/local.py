@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import platform
 import queue
-import signal
 import threading
 import traceback
 from collections import deque
@@ -16,6 +15,7 @@ from typing import Any, Generic, Optional
 
 from stages.common.cores import cores
 from stages.common.errors import InputError
+from stages.common.processes import starting
 from stages.engines.contract import Chunk, Engine, Result, Setup, Work, Worker
 from stages.engines.tasks import Task, Tasks
 
@@ -62,9 +62,10 @@ class _Process(Generic[Chunk, Result]):
         if self.connection is None:
             self.connection = self._start()
         self.tasks.append(task)
+        packed = self.work.packed(self.worker, task.chunk)
         # One that has died meanwhile is noticed where its results are awaited.
         with contextlib.suppress(OSError):
-            self.connection.send(task.chunk)
+            self.connection.send(packed)
 
     def _start(self) -> "Connection[Any, Any]":
         context = multiprocessing.get_context("spawn")
@@ -108,12 +109,10 @@ def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
     """For the processes started inside: the variables in ``environment``, and Ctrl-C left to the driver."""
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
-    # Blocked, not ignored: the driver gets a Ctrl-C that comes now when this is over, the processes never.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with starting():
+            yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 

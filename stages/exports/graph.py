@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 from stages.backbones import zoo
 from stages.backbones.catalogue import Backbone
+from stages.backbones.files import mxnet
 from stages.backend.mx import mx
+from stages.common.files import write_text
 from stages.inference.graph import trace
 from stages.inference.rewrite import rewrite
 
@@ -41,7 +43,7 @@ def join(network: zoo.Network, backbone: Backbone, cut: str, head: zoo.Network) 
 def save(graph: Graph, folder: Path) -> None:
     """Writes ``SYMBOL`` and ``PARAMS`` to ``folder``, for ``gluon.SymbolBlock.imports`` and ``mx.mod.Module``."""
     symbol, arrays = graph
-    symbol.save(str(folder / SYMBOL), remove_amp_cast=False)
+    write_text(folder / SYMBOL, symbol.tojson(remove_amp_cast=False))
     named = {f"arg:{name}": arrays[name] for name in symbol.list_arguments() if name != INPUT}
     named.update((f"aux:{name}", arrays[name]) for name in symbol.list_auxiliary_states())
-    mx.nd.save(str(folder / PARAMS), named)
+    mxnet.write(folder / PARAMS, {name: array.asnumpy() for name, array in named.items()})

@@ -1,10 +1,8 @@
 """The driver's part: what is in the feature cache is taken from it, the rest goes through the backbone once."""
 
 import contextlib
-import itertools
-import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Optional, Union
@@ -23,6 +21,7 @@ from stages.dataset.places import Place, read
 from stages.engines import local, ray
 from stages.engines.contract import Engine, Work, Worker
 from stages.features import calibrations, extract
+from stages.features.chunks import Chunks, batches
 from stages.features.database import TRANSACTION
 from stages.features.extract import Chunk, Result
 from stages.features.identity import fingerprint
@@ -35,6 +34,8 @@ ENGINES: dict[str, Callable[[params.Runtime], Engine]] = {
     "local": lambda runtime: local.engine(devices.resolve(runtime.devices, runtime.workers)),
     "ray": lambda runtime: ray.engine(str(runtime.devices), runtime.workers, runtime.ray_address),
 }
+# Seconds that a feature waits at most for others, to go into the cache with them.
+PATIENCE = 1.0
 # Engines whose workers do not see data/weights.
 ELSEWHERE = ("ray",)
 
@@ -56,7 +57,7 @@ class Computed(NamedTuple):
     """features: row i is of the image at ``places[i]``; left as allocated where that is bad.
 
     digests: SHA-256 of the files, by row; None for a bad one. forward_passes: how many images went through the network.
-    workers: those that were at work.
+    workers: those that were at work. shipped: how many of these the driver read for them.
     """
 
     features: Features
@@ -64,6 +65,7 @@ class Computed(NamedTuple):
     forward_passes: int
     workers: frozenset[Worker]
     seconds: Seconds
+    shipped: int
 
 
 def _refuse(path: str, error: InputError) -> None:
@@ -102,22 +104,53 @@ def compute(
     workers: set[Worker] = set()
     with contextlib.closing(cached(recipe, runtime)) as cache:
         missing = _fill_from_cache(images, cache, seconds)
-        results = _results(missing, images, recipe, runtime, setup)
+        chunks = Chunks(missing, images.place, runtime.batch_size)
+        results = _results(chunks, recipe, runtime, setup)
         bar = progress(total=len(missing), desc="featurizing")
-        with bar, contextlib.closing(results):
+        with bar, contextlib.closing(results), contextlib.closing(_Waiting(cache, seconds)) as waiting:
             for worker, chunk, result in results:
+                if result.blind:
+                    chunks.ship(worker, chunk)
+                    continue
                 workers.add(worker)
-                seconds.decode += result.decode
-                seconds.forward += result.forward
-                for digest, error in result.errors.items():
-                    images.refuse(digest, error)
-                good = [digest for digest in chunk.digests if digest not in result.errors]
-                if good:
-                    images.fill(good, result.features)
-                    with _added(seconds, "cache"):
-                        cache.put(good, result.features)
+                _take(chunk, result, images, waiting, seconds)
                 bar.update(len(chunk.digests))
-    return Computed(images.features, images.digests, len(missing), frozenset(workers), seconds)
+    return Computed(images.features, images.digests, len(missing), frozenset(workers), seconds, chunks.shipped)
+
+
+def _take(chunk: Chunk, result: Result, images: "_Images", waiting: "_Waiting", seconds: Seconds) -> None:
+    """Takes over what a worker found of ``chunk``."""
+    seconds.decode += result.decode
+    seconds.forward += result.forward
+    for digest, error in result.errors.items():
+        images.refuse(digest, error)
+    good = [digest for digest in chunk.digests if digest not in result.errors]
+    if good:
+        images.fill(good, result.features)
+        waiting.put(good, result.features)
+
+
+class _Waiting:
+    """Features on their way into the cache: a transaction costs as much as the many features that go in with it."""
+
+    def __init__(self, cache: FeatureCache, seconds: Seconds) -> None:
+        self._cache, self._seconds, self._put = cache, seconds, time.monotonic()
+        self._digests: list[bytes] = []
+        self._features: list[NDArray[np.float32]] = []
+
+    def put(self, digests: Sequence[bytes], features: NDArray[np.float32]) -> None:
+        self._digests += digests
+        self._features += list(features)
+        # What is lost with a process that is killed is computed again.
+        if len(self._digests) >= TRANSACTION or time.monotonic() - self._put > PATIENCE:
+            self.close()
+
+    def close(self) -> None:
+        """Puts them there."""
+        if self._digests:
+            with _added(self._seconds, "cache"):
+                self._cache.put(self._digests, np.stack(self._features))
+        self._digests, self._features, self._put = [], [], time.monotonic()
 
 
 def cached(recipe: Recipe, runtime: params.Runtime) -> FeatureCache:
@@ -172,7 +205,7 @@ class _Images:
 def _fill_from_cache(images: _Images, cache: FeatureCache, seconds: Seconds) -> list[bytes]:
     """Fills in what ``cache`` holds; returns the digests of what it does not."""
     missing = []
-    for digests in _batches(images.rows, TRANSACTION):
+    for digests in batches(images.rows, TRANSACTION):
         with _added(seconds, "cache"):
             found = dict(zip(digests, cache.get(digests, images.features.dtype)))
         held = {digest: feature for digest, feature in found.items() if feature is not None}
@@ -183,14 +216,10 @@ def _fill_from_cache(images: _Images, cache: FeatureCache, seconds: Seconds) -> 
 
 
 def _results(
-    digests: Sequence[bytes],
-    images: _Images,
-    recipe: Recipe,
-    runtime: params.Runtime,
-    setup: Callable[..., extract.Start],
+    chunks: Chunks, recipe: Recipe, runtime: params.Runtime, setup: Callable[..., extract.Start]
 ) -> Generator[tuple[Worker, Chunk, Result], None, None]:
-    """Runs the images with ``digests`` through the network."""
-    if not digests:
+    """Runs the images in ``chunks`` through the network."""
+    if not chunks.count:
         return
     if runtime.engine not in ELSEWHERE:
         check(recipe.precision, devices.context(devices.resolve(runtime.devices, 1)[0]).device_type)
@@ -203,31 +232,13 @@ def _results(
     parameters = file.read_bytes() if runtime.engine in ELSEWHERE else file
     work = Work(
         partial(setup, recipe=recipe, parameters=parameters, calibration=calibration, batch_size=size),
-        chunks=(_chunk(batch, [images.place(digest) for digest in batch]) for batch in _batches(digests, size)),
-        count=math.ceil(len(digests) / size),
+        chunks=chunks,
+        count=chunks.count,
         environment=environment(catalogue.find(recipe.backbone), recipe.precision),
         describe=lambda chunk: ", ".join(chunk.paths),
+        packed=chunks.packed,
     )
     yield from ENGINES[runtime.engine](runtime)(work)
-
-
-def _batches(values: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    values = iter(values)
-    while batch := list(itertools.islice(values, size)):
-        yield batch
-
-
-def _chunk(digests: Sequence[bytes], places: Sequence[Place]) -> Chunk:
-    files = []
-    for digest, place in zip(digests, places):
-        try:
-            data, now = read(place)
-        except InputError as error:
-            raise InputError(f"{error}: `dvc repro` takes up what has changed") from None
-        if now != digest:
-            raise InputError(f"{place.name} was changed since it was looked at: run the same command again")
-        files.append(data)
-    return Chunk([place.name for place in places], digests, files)
 
 
 def _digest(place: Place, on_bad: OnBad) -> Optional[bytes]:

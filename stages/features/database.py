@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
-from stages.common.sqlite import connect, plain, size_on_disk, transaction
+from stages.common.sqlite import connect, size_on_disk, transaction
+from stages.common.streams import plain
 
 FILE = "features.db"
 # The database of earlier versions.
@@ -30,6 +31,8 @@ TRANSACTION = 256
 DROPPED = 32
 # How exactly the time of last use is known, in microseconds: noting it costs as much as storing the entry.
 NOTED = 3600 * 10**6
+# Bytes of a page. A feature of 1,280 numbers is stored in two thirds of the time that it takes over pages of 4,096.
+PAGE = 1 << 14
 # Pages moved in one transaction where space is given back.
 MOVED = 4096
 
@@ -56,7 +59,7 @@ class Database:
         self.limit = SHARE * (shutil.disk_usage(folder).free + held) if limit_gb == "auto" else limit_gb * 1e9
         if not held and (folder / OLD).exists():
             print(f"{folder / OLD} is the feature cache of an earlier version and no longer used", file=sys.stderr)
-        self._connection = connect(folder / FILE, TABLES)
+        self._connection = connect(folder / FILE, TABLES, PAGE)
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(query, values).fetchall()

@@ -1,8 +1,9 @@
 """The worker's part: from the bytes of image files to features."""
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
@@ -15,6 +16,8 @@ from stages.backbones.catalogue import Backbone
 from stages.backend import devices
 from stages.common.errors import InputError
 from stages.dataset.decode import decode
+from stages.dataset.places import Place, contents
+from stages.dataset.stores import Unreadable
 from stages.features.recipe import Recipe
 from stages.inference import pixels
 from stages.inference.calibrate import Calibration
@@ -26,24 +29,32 @@ Features = NDArray[np.float32]  # (n, dim)
 
 
 class Chunk(NamedTuple):
-    """Images for one forward pass: where their files are (for messages), and the files' digests and bytes."""
+    """Images for one forward pass: what they are called (for messages), the digests of their bytes, where these are.
+
+    files: the bytes themselves, for a worker that cannot read them there; None for one that is to try.
+    """
 
     paths: Sequence[str]
     digests: Sequence[bytes]
-    files: Sequence[bytes]
+    places: Sequence[Place]
+    files: Optional[Sequence[bytes]] = None
 
 
 class Result(NamedTuple):
     """features: float32 (n, dim), of the images that can be decoded, in their order. errors: of the others, by digest.
 
-    decode, forward: seconds that this took the worker.
+    decode, forward: seconds that this took the worker, reading included. blind: whether it could not read the images
+    where they are, or found others there; then nothing else was done.
     """
 
     features: Features
     errors: dict[bytes, InputError]
     decode: float
     forward: float
+    blind: bool = False
 
+
+BLIND = Result(np.empty((0, 0), np.float32), {}, 0.0, 0.0, blind=True)
 
 Finish = Callable[[], Result]
 Start = Callable[[Chunk], Finish]
@@ -72,7 +83,10 @@ def set_up(
 
     def start(chunk: Chunk) -> Finish:
         begun = time.perf_counter()
-        found = list(pool.map(pixels_of, chunk.files, chunk.paths))
+        files = found_by(pool, chunk) if chunk.files is None else chunk.files
+        if files is None:
+            return lambda: BLIND
+        found = list(pool.map(pixels_of, files, chunk.paths))
         images = [image for image in found if not isinstance(image, InputError)]
         errors = {digest: error for digest, error in zip(chunk.digests, found) if isinstance(error, InputError)}
         decode_seconds = time.perf_counter() - begun
@@ -86,6 +100,18 @@ def set_up(
         return finish
 
     return start
+
+
+def found_by(pool: Executor, chunk: Chunk) -> Optional[Sequence[bytes]]:
+    """The bytes of the images in ``chunk``, read where they are; None unless all have the digests that they should."""
+    files = [data for data in contents(chunk.places) if not isinstance(data, Unreadable)]
+    if len(files) == len(chunk.digests) and list(pool.map(_sha256, files)) == list(chunk.digests):
+        return files
+    return None
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _network(

@@ -55,7 +55,7 @@ class Work(Document):
 
     forward_passes: how many images went through the network; reused: how many did not need to.
     seconds: how long all of it took. workers, nodes: how many of them, and of machines, were at work.
-    seconds_decode and seconds_forward add up the workers' own time.
+    shipped: images that the driver read for them. seconds_decode and seconds_forward add up the workers' own time.
     """
 
     forward_passes: int
@@ -63,6 +63,7 @@ class Work(Document):
     seconds: float
     workers: int
     nodes: int
+    shipped: int
     seconds_read: float
     seconds_cache: float
     seconds_decode: float

@@ -59,6 +59,8 @@ class FeatureCache:
 
     def put(self, digests: Sequence[bytes], features: NDArray[Any]) -> None:
         """Keeps ``features`` (n, dim), float32 or float16, under ``digests``, all or none."""
+        if not self.usable:
+            return
         entries, dtype = [], features.dtype.newbyteorder("<")
         for digest, feature in zip(digests, features):
             key = self._fingerprint + digest

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Optional
 
 from stages.backbones import catalogue
@@ -28,7 +27,7 @@ from stages.report.pictures import Picture, picture
 class Contents:
     """title: of the data set. classes: their names by label. labels, probabilities, paths: of the test images.
 
-    paths: as in the manifest. root: the folder they are relative to.
+    paths: as in the manifest. root: the folder, or its URL, to which they are relative.
     pictures: by row, of those that ``figures.surest_mistakes`` and ``figures.least_sure`` name; None where the image
     is not to be had.
     curves, kept, trials, work: what the stages before it measured. chosen: what was best of the training's
@@ -42,7 +41,7 @@ class Contents:
     labels: Labels
     probabilities: Probabilities
     paths: Sequence[str]
-    root: Path
+    root: str
     pictures: dict[int, Optional[Picture]]
     curves: Curves
     kept: Kept

@@ -16,6 +16,7 @@ import jinja2
 from stages.classifier import reliability
 from stages.classifier.grid import Rule
 from stages.common.files import write_text
+from stages.dataset.places import within
 from stages.features.records import Work
 from stages.report import figures
 from stages.report.contents import Contents
@@ -80,7 +81,7 @@ def write(path: Path, contents: Contents) -> None:
         pairs=pairs[:PAIRS],
         pair_count=len(pairs),
         mistakes=len(mistakes),
-        mistaken=[f"{contents.root}/{contents.paths[row]}" for row in mistakes],
+        mistaken=[within(contents.root, contents.paths[row], 0, None).path for row in mistakes],
         predictions=PREDICTIONS.name,
         guessing=math.log(len(classes)),
         by_class=figures.class_rows(classes, confusion),

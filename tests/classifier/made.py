@@ -49,4 +49,4 @@ def chosen(**values):
 def featurizing():
     """What ``featurize`` might have taken."""
     seconds = {"seconds": 40.0, "seconds_read": 0.25, "seconds_cache": 0.0, "seconds_decode": 61.0}
-    return Work(forward_passes=60, reused=40, workers=2, nodes=1, **seconds, seconds_forward=3.0)
+    return Work(forward_passes=60, reused=40, workers=2, nodes=1, shipped=0, **seconds, seconds_forward=3.0)

@@ -38,6 +38,10 @@ def test_a_table_keeps_its_columns():
     )  # fmt: skip
 
 
+def test_in_a_table_a_name_does_not_begin_a_line():
+    assert written("table", ["a\tb\n\rc.jpg"], [[Prediction("cat", 1.0)]]) == "a\\tb\\n\\rc.jpg  cat  1.0000\n"
+
+
 def test_csv_has_a_row_for_each_class():
     assert written("csv", ["a, b.jpg"], ROWS[:1]) == (
         'image,rank,class,probability\n"a, b.jpg",1,cat,0.9\n"a, b.jpg",2,red panda,0.1\n'
@@ -48,3 +52,8 @@ def test_json_has_a_line_for_each_image_and_keeps_every_letter():
     assert written("json", ["ö.jpg"], [[Prediction("dög", 0.5)]]) == (
         '{"image": "ö.jpg", "predictions": [{"class": "dög", "probability": 0.5}]}\n'
     )
+
+
+def test_nothing_in_csv_is_run_by_a_spreadsheet():
+    _, row = written("csv", ["=A1|b.jpg"], [[Prediction("@cat", 0.5)]]).splitlines()
+    assert row == "'=A1|b.jpg,1,'@cat,0.5"

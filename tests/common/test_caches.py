@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.common.caches import CACHE_VARIABLE, cache_folder, user_cache
+from stages.common.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +42,10 @@ def test_the_environment_goes_before_the_params(tmp_path, monkeypatch, setting):
 def test_the_environment_may_ask_for_auto(home, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, "auto")
     assert cache_folder("off") == home / "headstart" / "features"
+
+
+def test_the_home_folder_is_meant_by_its_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder("~/mine") == tmp_path / "home" / "mine"
+    with pytest.raises(InputError, match="there is no home folder ~nobody.at.all: write the folder out"):
+        cache_folder("~nobody.at.all/mine")

@@ -1,5 +1,6 @@
 """What a user sees when a command fails. Each case is a process of its own, as commands are."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
+
+from stages.common import errors
 
 ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
@@ -73,6 +76,20 @@ def test_ctrl_c_is_one_sentence_and_fails(tmp_path):
     assert printed == "interrupted: nothing half-written is kept; the same command starts again\n"
 
 
+def test_ctrl_c_while_a_command_imports_ends_it_without_a_word(tmp_path):
+    # Where MXNet, say, is imported with other packages, their code in C may turn an interruption into another error.
+    (tmp_path / "yaml.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.split"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
 def test_a_full_disk_is_one_sentence(tmp_path):
     program = "open('/dev/full', 'w', buffering=1).write('text\\n')"
     code, printed = run(program, tmp_path)
@@ -81,15 +98,29 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     assert printed.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM"])
-def test_a_place_where_nothing_can_be_written_is_named(tmp_path, number):
-    program = f"""
-import errno, os
-raise OSError(errno.{number}, os.strerror(errno.{number}), "data/features/train.rec.tmp")
-"""
-    code, printed = run(program, tmp_path)
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("ENOSPC", "cannot write train.rec.tmp: No space left on device; make room there"),
+        ("EDQUOT", "cannot write train.rec.tmp: Disk quota exceeded; make room there"),
+        ("EFBIG", "cannot write train.rec.tmp: File too large; make room there"),
+        ("EROFS", "cannot write train.rec.tmp: Read-only file system; choose a place that can be written to"),
+        ("EACCES", "cannot use train.rec.tmp: Permission denied; mend the rights there"),
+        ("EPERM", "cannot use train.rec.tmp: Operation not permitted; mend the rights there"),
+        ("EISDIR", "cannot use train.rec.tmp: Is a directory; something of another kind is in its place"),
+        ("ENOTDIR", "cannot use train.rec.tmp: Not a directory; something of another kind is in its place"),
+        ("ENAMETOOLONG", "cannot use train.rec.tmp: File name too long; choose a shorter name"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_named_with_what_to_do(number, said):
+    number = getattr(errno, number)
+    assert errors._sentence(OSError(number, os.strerror(number), "train.rec.tmp")) == f"error: {said}"
+
+
+def test_too_little_memory_is_one_sentence(tmp_path):
+    code, printed = run("bytes(1 << 60)", tmp_path)
     assert code == 1
-    assert printed.startswith("error: cannot write data/features/train.rec.tmp: ")
+    assert printed.startswith("error: there is not memory enough: lower runtime.workers ")
     assert printed.count("\n") == 1
 
 
@@ -101,7 +132,7 @@ def test_a_folder_without_rights_is_named(tmp_path):
         tmp_path,
     )
     assert code == 1
-    assert printed.startswith("error: cannot write metrics/a.tmp: Permission denied; ")
+    assert printed.startswith("error: cannot use metrics/a.tmp: Permission denied; ")
 
 
 @pytest.mark.parametrize(

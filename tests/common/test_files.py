@@ -142,6 +142,14 @@ def test_a_table_is_written_with_its_heading(place):
         assert list(csv.reader(file)) == [["class", "images"], ["dög, brown", "3"], ["cat", "4"]]
 
 
+def test_a_table_holds_nothing_that_spreadsheets_run(tmp_path):
+    texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"]
+    write_csv(tmp_path / "a.csv", ["name"], [[text] for text in [*texts, "a=1", "", -1, 0.5]])
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
+        found = [row[0] if row else "" for row in csv.reader(file)]
+    assert found == ["name", *(f"'{text}" for text in texts), "a=1", "", "-1", "0.5"]
+
+
 def test_the_digest_of_a_file_is_that_of_all_its_bytes(tmp_path):
     data = bytes(range(256)) * 10_000  # more than is read at once
     for content in (data, b""):

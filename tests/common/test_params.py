@@ -1,5 +1,6 @@
 """params.yaml: what is accepted, and that everything else is refused in one sentence that names the key."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,13 @@ NAN, INF = float("nan"), float("inf")
         ("train.lr", 0, "must be greater than 0; or must be a list"),
         ("train.lr", -0.1, "must be greater than 0; or must be a list"),
         ("train.weight_decay", -0.1, "must be greater than or equal to 0; or must be a list"),
+        ("train.lr", [0.001 * k for k in range(1, 102)], "must be a number; or must not be so many"),
+        ("train.lr", "1e-320", "must be 0 or between 1e-30 and 1e30 in size; or must be a list"),
+        ("train.lr", 1e308, "must be 0 or between 1e-30 and 1e30 in size; or must be a list"),
+        ("train.lr", 1e7, "must be less than or equal to 1000000; or must be a list"),
+        ("train.weight_decay", 1e-320, "must be 0 or between 1e-30 and 1e30 in size; or must be a list"),
+        ("train.weight_decay", 1e7, "must be less than or equal to 1000000; or must be a list"),
+        ("train.batch_size", 10**20, "must be less than 2147483648"),
         ("train.dropout", 1, "must be less than 1"),
         ("train.dropout", -0.1, "must be greater than or equal to 0"),
         ("train.dropout", False, "must be a number"),
@@ -181,18 +189,26 @@ NAN, INF = float("nan"), float("inf")
         ("runtime.workers", 0, "must be 'auto'; or must be greater than or equal to 1"),
         ("runtime.workers", "many", "must be 'auto'; or must be a whole number"),
         ("runtime.batch_size", 2000, "must be less than or equal to 1024"),
+        ("runtime.workers", 10**12, "must be 'auto'; or must be less than or equal to 1024"),
+        ("runtime.devices", [0] * 65, "must be 'auto', 'cpu' or 'gpu'; or must not be longer than 64 numbers"),
         ("runtime.cache", True, "must be text"),
+        ("runtime.cache", "a\0b", "must be text without control characters"),
+        ("runtime.cache", "\x1b[31m", "must be text without control characters"),
+        ("runtime.cache", "x" * 5000, "must not be longer than 4096 letters"),
         ("runtime.cache", "", "must not be empty"),
         ("runtime.cache_gb", "ten", "must be 'auto'; or must be a number"),
         ("runtime.cache_gb", "inf", "must be 'auto'; or must be a number"),
+        ("runtime.cache_gb", "1e300", "must be 'auto'; or must be 0 or between 1e-30 and 1e30 in size"),
+        ("runtime.cache_gb", 1e10, "must be 'auto'; or must be less than or equal to 1000000000"),
         ("runtime.cache_gb", 0, "must be 'auto'; or must be greater than 0"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_a_wrong_value_is_refused_with_what_it_must_be(load, place, value, wanted):
     message = sentence(load, {place: value})
     assert message.startswith(f"params.yaml: {place}: {wanted}")
-    assert message.endswith(f"(got {value!r})")
+    assert message.endswith(f"(got {value!r})") or len(repr(value)) > 80
+    assert len(message) < 300
 
 
 def test_fractions_must_add_up(load):
@@ -210,23 +226,52 @@ def test_several_mistakes_are_counted(load):
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        (b"train: [1\nsplit", " at line 2"),
+        (b"train: [1\nsplit", " at line 2: "),
         (b"train:\n\tlr: 1\n", " at line 2"),
         (b"train: {lr: 1}\n---\nsplit: {}\n", " at line 2"),
         (b"train: *other\n", " at line 1"),
         (b"train: !!python/object/apply:os.system [echo]\n", " at line 1"),
+        (b"train: 2001-99-99\n", " at line 1: this is no timestamp"),
+        (b"train: !!int x\n", " at line 1: this is no int"),
+        (b"train: !!float x\n", " at line 1: this is no float"),
+        (b"train: !!bool x\n", " at line 1: this is no bool"),
+        (b"train: !!timestamp x\n", " at line 1: this is no timestamp"),
+        (b"train: " + b"[" * 1000 + b"]" * 1000, ": its brackets or lines are nested too deep"),
+        (b"train:\n  lr: 1\n  lr: 2\n", " at line 3: the key 'lr' is there twice: take one out"),
+        (b"a: 1\nb: {c: {d: 1, 'd': 2}}\n", " at line 2: the key 'd' is there twice: take one out"),
+        # Those of the next would be merged nine times nine times …
+        (b"a: &a {x: 1}\nb: &b {<<: [*a, *a, *a]}\n", " at line 2: keys are not merged here (<<): write them out"),
         (b"train: \xff\n", ""),
         (b"train: \x00\n", ""),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_what_is_not_yaml_is_refused_with_the_line(load_text, text, place):
-    assert sentence(load_text, text).startswith(f"params.yaml is not valid YAML{place}: ")
+    assert sentence(load_text, text).startswith(f"params.yaml is not valid YAML{place}")
 
 
 @pytest.mark.parametrize("text", [b"", b"# nothing\n", b"- train\n- split\n", b"train\n"], ids=str)
 def test_a_file_without_keys_is_refused(load_text, text):
     assert sentence(load_text, text).startswith("params.yaml: the file: must be keys with values")
+
+
+@pytest.mark.parametrize("digits", [b"9" * 5000, b"0x" + b"f" * 5000], ids=["decimal", "hexadecimal"])
+def test_numbers_of_thousands_of_digits_are_refused(load_text, digits):
+    message = sentence(load_text, SHIPPED.read_bytes().replace(b"epochs: 40", b"epochs: " + digits))
+    assert "9" * 100 not in message and "f" * 100 not in message
+
+
+def test_a_file_that_is_too_large_is_refused(load_text):
+    message = sentence(load_text, SHIPPED.read_bytes() + b"#" * 28_000_000)
+    assert message == "params.yaml has more than 100,000 bytes: take out what is no setting"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_opened(tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)
+    make(Path("params.yaml"))
+    with pytest.raises(InputError, match=r"^params.yaml is not a file: put a file there"):
+        params.load()
 
 
 def test_keys_that_are_no_text_are_refused(load_text):

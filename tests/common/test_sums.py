@@ -1,5 +1,6 @@
 """Digests beside files: what is not as it was written is told, in one sentence."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -45,6 +46,9 @@ def test_a_changed_file_is_named(path):
 def test_a_file_that_is_missing_or_none_is_named(path):
     path.unlink()
     assert refusal() == f"{path} is missing: run it again"
+    os.mkfifo(path)
+    assert refusal() == f"{path} cannot be read (not a regular file)"
+    path.unlink()
     path.mkdir()
     assert refusal() == f"{path} cannot be read (Is a directory)"
 

@@ -157,6 +157,43 @@ def test_sixteen_bit_grey_tiff_keeps_its_high_byte():
     assert (decoded(encoded(Image.fromarray(values), "TIFF")) == (values >> 8)[..., None]).all()
 
 
+def tiff(numbers, bits, sample_format=1, photometric=1):
+    """A TIFF file of one row of ``numbers``, an array."""
+    data = numbers.tobytes()
+    width = len(data) * 8 // bits
+    # The offset of the data, 273, is behind the header, ten tags and the end of their list.
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 134, 277: 1, 278: 1, 279: len(data)}
+    tags[339] = sample_format
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+
+
+MEASURED = {
+    "floating point, 0 to 1": tiff(np.linspace(0, 1, 4, dtype="<f4"), 32, 3),
+    "floating point, 0 to 255": encoded(Image.fromarray(np.linspace(0, 255, 4, dtype="<f4")[None]), "TIFF"),
+    "32 bits": tiff(np.arange(4, dtype="<u4") << 30, 32),
+    "32 bits with a sign": tiff(np.arange(4, dtype="<i4"), 32, 2),
+    "16 bits with a sign": tiff(np.arange(4, dtype="<i2"), 16, 2),
+    "8 bits with a sign": tiff(np.arange(4, dtype="i1"), 8, 2),
+    "12 bits": tiff(np.arange(6, dtype="u1"), 12),
+    "16 bits from white": tiff(np.arange(4, dtype="<u2"), 16, 1, 0),
+    "portable float map": b"Pf\n4 1\n-1.0\n" + np.linspace(0, 1, 4, dtype="<f4").tobytes(),
+}
+
+
+@pytest.mark.parametrize("data", MEASURED.values(), ids=MEASURED)
+def test_numbers_that_would_not_be_shown_as_they_are_meant_are_refused(data):
+    assert refusal(data) == "cat/a.jpg holds other numbers than 8 or 16 bits of brightness: save it with such"
+
+
+def test_the_same_files_of_8_and_16_bits_are_not():
+    values = np.array([0, 1, 0x80, 0xFF], "<u2")
+    for data in (tiff(values * 257, 16), tiff(values.astype("u1"), 8), tiff(255 - values.astype("u1"), 8, 1, 0)):
+        assert (decoded(data)[0, :, 0] == values).all()
+    grey = b"P5\n4 1\n1000\n" + np.array([0, 250, 500, 1000], ">u2").tobytes()
+    assert abs(decoded(grey)[0, :, 0] - np.array([0, 64, 127, 255])).max() <= 1
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
 def test_an_animation_gives_its_first_frame(kind):
     # GIF holds a palette: flat colours survive it.

@@ -15,7 +15,8 @@ import pytest
 
 from stages.common import sqlite
 from stages.dataset import index as module
-from stages.dataset.index import Entry, Index, Known, Stamp, settled, stamp_of
+from stages.dataset.index import Entry, Index, Known
+from stages.dataset.stamps import Stamp, settled, stamp_of
 from tests.damage import SOAK
 
 ROOT = Path(module.__file__).parent.parent.parent

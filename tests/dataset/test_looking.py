@@ -13,8 +13,7 @@ import pytest
 
 from bench.pictures import encoded, photo
 from stages.common.errors import InputError
-from stages.dataset import decode, looking
-from stages.dataset import index as index_module
+from stages.dataset import decode, looking, stamps
 from stages.dataset.index import Index
 from stages.dataset.looking import Place, Seen, look
 
@@ -36,7 +35,7 @@ def index(tmp_path):
 @pytest.fixture
 def settled(monkeypatch):
     """Files need not be seconds old to be kept: this file system's clock ticks some hundred times a second."""
-    monkeypatch.setattr(index_module, "TICK", 0)
+    monkeypatch.setattr(stamps, "TICK", 0)
     return lambda: time.sleep(0.03)
 
 
@@ -278,9 +277,7 @@ def test_a_process_that_is_killed_is_told_in_one_sentence(index, monkeypatch):
         look(places, index)
 
 
-def test_an_interrupt_ends_all_processes_without_a_word_of_theirs(tmp_path):
-    lay_out({f"mine/{n:04}.png": b"x" for n in range(2000)})
-    code = """
+LOOKING = """
 import signal, sys, time
 from pathlib import Path
 from stages.common.errors import run
@@ -296,8 +293,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 places = [looking.Place(str(path)) for path in sorted(Path(sys.argv[1]).iterdir())]
 run(lambda: looking.look(places, Index(None)) and None)
 """
+
+
+@pytest.fixture
+def looking_process(tmp_path):
+    """A process that looks at so many images that it does so for long."""
+    lay_out({f"mine/{n:04}.png": b"x" for n in range(2000)})
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "mine")],
+        [sys.executable, "-c", LOOKING, str(tmp_path / "mine")],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -305,9 +308,19 @@ run(lambda: looking.look(places, Index(None)) and None)
         start_new_session=True,
     )
     assert process.stdout.readline().startswith("reading")
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=10)
-    assert process.returncode != 0
+    return process
+
+
+def test_an_interrupt_ends_all_processes_without_a_word_of_theirs(looking_process):
+    os.killpg(looking_process.pid, signal.SIGINT)
+    _, said = looking_process.communicate(timeout=10)
+    assert looking_process.returncode != 0
     assert "Traceback" not in said and said.endswith(
         "interrupted: nothing half-written is kept; the same command starts again\n"
     )
+
+
+def test_no_process_outlives_the_one_that_started_it(looking_process):
+    looking_process.kill()
+    # Each has the output open.
+    looking_process.communicate(timeout=10)

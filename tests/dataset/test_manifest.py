@@ -185,7 +185,6 @@ def refuse(data):
         f"cat/b\tcat\t{digest(1)}\t1",
         f"cat/b\tcat\t{digest(1)}\t1\t\tgroup",
         f"\tcat\t{digest(1)}\t1\t",
-        f"/etc/passwd\tcat\t{digest(1)}\t1\t",
         f"cat/../../b\tcat\t{digest(1)}\t1\t",
         f"..\tcat\t{digest(1)}\t1\t",
         f"cat/\0b\tcat\t{digest(1)}\t1\t",

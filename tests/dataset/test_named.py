@@ -52,3 +52,15 @@ def test_what_is_neither_file_nor_folder_is_complained_of_and_the_others_go_on(f
         [f"{folder}/a.png"],
         [(str(pipe), f"{pipe} is not a file"), (str(none), f"{none} does not exist")],
     )
+
+
+def test_what_cannot_be_looked_into_is_complained_of(folder, monkeypatch):
+    long, nul = "x" * 300, "a\0b"
+    why = "cannot be read (File name too long)"
+    assert found([long, nul]) == ([], [(long, f"{long} {why}"), (nul, f"{nul} does not exist")])
+    monkeypatch.chdir(folder)
+    for _ in range(20):
+        os.mkdir("y" * 250)
+        os.chdir("y" * 250)
+    files, [(path, complaint)] = found([folder])
+    assert len(files) == 3 and complaint == f"{path} {why}"

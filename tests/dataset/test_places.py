@@ -28,7 +28,7 @@ def complaint(place):
 
 
 def test_a_file_of_its_own_lies_below_the_root():
-    place = within(Path("/photos"), "red panda/a.tar/b.png", 10, None)
+    place = within("/photos", "red panda/a.tar/b.png", 10, None)
     assert place == Place("/photos/red panda/a.tar/b.png")
     assert place.name == "/photos/red panda/a.tar/b.png"
 
@@ -36,7 +36,7 @@ def test_a_file_of_its_own_lies_below_the_root():
 @pytest.mark.parametrize("archive", ["some.tar", "more/some.tar", "more.old/tar.tar"])
 @pytest.mark.parametrize("member", ["cat/a.png", "more.tar/a.png", "a.png"])
 def test_an_image_with_an_offset_is_a_piece_of_its_archive(archive, member):
-    place = within(Path("/photos"), f"{archive}/{member}", 10, 512)
+    place = within("/photos", f"{archive}/{member}", 10, 512)
     assert place == Place(f"/photos/{archive}", 512, 10, member)
     assert place.name == f"/photos/{archive}/{member}"
 
@@ -71,6 +71,13 @@ def test_a_link_is_followed():
 
 
 # Not read
+
+
+def test_a_file_too_large_for_an_image_is_not_read():
+    with open("a", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match="^a has 1,099,511,627,776 bytes, and no image has more than 1,073,741,824$"):
+        read(Place("a"))
 
 
 def test_what_is_not_there_or_closed_or_a_loop():

@@ -1,6 +1,7 @@
 """Which image is in which subset."""
 
 import hashlib
+import random
 from collections import Counter, defaultdict
 
 import pytest
@@ -233,3 +234,99 @@ def test_copies_do_not_make_a_class_large_enough():
     images = {**folder(cat=20, dog=2), "dog/copy1.jpg": digest(("dog", 0)), "dog/copy2.jpg": digest(("dog", 1))}
     with pytest.raises(InputError, match="^class 'dog' has 2 distinct images, too few"):
         by_path(images)
+
+
+# Groups
+
+
+def drawn(rng, classes, most, mixed=False):
+    """Groups of random sizes up to ``most``: ({class: digests}, groups of two or more)."""
+    images, groups = defaultdict(set), []
+    for name in classes:
+        for number in range(rng.randint(3, 40)):
+            members = [digest((name, number, n)) for n in range(rng.randint(1, most))]
+            for member in members:
+                images[rng.choice(classes) if mixed else name].add(member)
+            if len(members) > 1:
+                groups.append(members)
+    return images, groups
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_groups_stay_whole_and_every_class_is_within_one_of_them_of_its_fractions(seed):
+    rng = random.Random(seed)
+    images, groups = drawn(rng, ["cat", "dog", "eel"], rng.choice([2, 5, 30]))
+    found = splitting.assign(images, FRACTIONS, seed, groups)
+    assert set(found) == set().union(*images.values())
+    assert all(len({found[member] for member in group}) == 1 for group in groups)
+    for members in images.values():
+        counts = Counter(found[member] for member in members)
+        largest = max([1, *(len(group) for group in groups if group[0] in members)])
+        for subset, fraction in zip(SUBSETS, FRACTIONS):
+            assert counts[subset]
+            assert abs(counts[subset] - fraction * len(members)) <= largest
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_of_several_classes_stay_whole_and_come_near(seed):
+    images, groups = drawn(random.Random(seed), ["cat", "dog", "eel"], 9, mixed=True)
+    found = splitting.assign(images, FRACTIONS, seed, groups)
+    assert all(len({found[member] for member in group}) == 1 for group in groups)
+    for members in images.values():
+        counts = Counter(found[member] for member in members)
+        assert all(abs(counts[s] - fraction * len(members)) <= 9 for s, fraction in zip(SUBSETS, FRACTIONS))
+
+
+def test_what_is_in_no_group_fills_up_to_the_image():
+    images = by_class(folder(cat=100))
+    members = sorted(images["cat"])
+    found = splitting.assign(images, FRACTIONS, 0, [members[:13], members[13:30], members[30:32]])
+    assert [Counter(found.values())[subset] for subset in SUBSETS] == [55, 20, 25]
+
+
+def test_the_order_of_the_groups_does_not_matter():
+    images, groups = drawn(random.Random(1), ["cat", "dog"], 6)
+    backwards = [group[::-1] for group in groups[::-1]]
+    assert splitting.assign(images, FRACTIONS, 0, backwards) == splitting.assign(images, FRACTIONS, 0, groups)
+    assert splitting.assign(images, FRACTIONS, 1, groups) != splitting.assign(images, FRACTIONS, 0, groups)
+
+
+@pytest.mark.parametrize("sizes", [[100, 1, 1], [1, 30, 30], [50, 2, 2], [3, 3, 3], [90, 2, 1]])
+def test_three_groups_are_enough_for_three_subsets(sizes):
+    groups = [[digest((size, place, n)) for n in range(size)] for place, size in enumerate(sizes)]
+    found = splitting.assign({"cat": set().union(*groups)}, FRACTIONS, 0, [group for group in groups if len(group) > 1])
+    assert {found[group[0]] for group in groups} == set(SUBSETS)
+
+
+def test_a_class_of_two_groups_is_refused():
+    images = by_class(folder(cat=20))
+    members = sorted(images["cat"])
+    with pytest.raises(InputError, match="class 'cat' has 20 distinct images, too few .* or let go of some groups"):
+        splitting.assign(images, FRACTIONS, 0, [members[:10], members[10:]])
+
+
+def test_given_ones_stay_and_the_others_make_up_for_them():
+    images = by_class(folder(cat=100))
+    members = sorted(images["cat"])
+    given = {**dict.fromkeys(members[:25], "test"), **dict.fromkeys(members[25:30], "valid")}
+    found = splitting.assign(images, FRACTIONS, 0, [members[40:50]], given)
+    assert {member: found[member] for member in given} == given
+    assert [Counter(found.values())[subset] for subset in SUBSETS] == [55, 20, 25]
+
+
+def test_where_more_are_given_than_the_share_the_others_share_what_is_left():
+    images = by_class(folder(cat=100))
+    given = dict.fromkeys(sorted(images["cat"])[:40], "test")
+    found = splitting.assign(images, FRACTIONS, 0, (), given)
+    assert [Counter(found.values())[subset] for subset in SUBSETS] == [44, 16, 40]
+    assert splitting.unmet(images, found, FRACTIONS) == {"cat": ([55, 20, 25], [44, 16, 40])}
+
+
+def test_a_hundred_thousand_in_groups_take_seconds():
+    rng = random.Random(0)
+    images, groups = defaultdict(set), defaultdict(list)
+    for n in range(100_000):
+        images[f"class {rng.randrange(100)}"].add(digest(n))
+        groups[rng.randrange(30_000)].append(digest(n))
+    found = splitting.assign(images, FRACTIONS, 0, [group for group in groups.values() if len(group) > 1])
+    assert all(len({found[member] for member in group}) == 1 for group in groups.values())

@@ -48,6 +48,8 @@ def nodes():
     ``outside`` is the address for a driver that is none of its nodes.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Else a server that the Ray Client's proxy forks while it serves another may hang in gRPC before it has begun.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     # Nodes that die are noticed within 6 seconds instead of 15; sooner, a busy machine's are taken for dead.
     quick = {"health_check_period_ms": 1000, "health_check_failure_threshold": 6}
     head = {
@@ -182,6 +184,7 @@ def test_features_are_the_same_bytes_though_nodes_die_and_another_comes(nodes, p
 
     take_back = Tasks.take_back
     monkeypatch.setattr(Tasks, "take_back", lambda tasks, held: (lost.extend(held), take_back(tasks, held)))
+    monkeypatch.setattr(compute, "PATIENCE", -1)
     monkeypatch.setattr(compute.FeatureCache, "put", watch)
     found = featurize(photos, unhurried, engine="ray", ray_address=nodes.address, batch_size=4)
     nodes.add_node(num_cpus=1)
@@ -231,11 +234,26 @@ def test_workers_end_when_the_driver_is_killed(nodes):
 # --- Through the Ray Client ------------------------------------------------------------------------------------------
 
 
-def test_features_are_the_same_bytes_for_a_driver_outside_the_cluster(nodes, photos):
+def test_features_are_the_same_bytes_for_a_driver_outside_though_workers_lose_sight_of_the_images(
+    nodes, photos, tmp_path, monkeypatch
+):
     expected = featurize(photos, workers=1)
-    found = featurize(photos, engine="ray", ray_address=nodes.outside)
+    assert expected.shipped == 0
+    gate = tmp_path / "gate"
+    gate.symlink_to(tmp_path)
+
+    def close(cache, digests, features):
+        # From here on it leads to the folder that a process is in: the driver's has the images, the workers' has not.
+        (tmp_path / "closed").symlink_to("/proc/self/cwd")
+        (tmp_path / "closed").rename(gate)
+
+    monkeypatch.setattr(compute, "PATIENCE", -1)
+    monkeypatch.setattr(compute.FeatureCache, "put", close)
+    paths = [path.replace(str(tmp_path), str(gate)) for path in photos]
+    found = featurize(paths, engine="ray", ray_address=nodes.outside)
     assert found.features.tobytes() == expected.features.tobytes()
     assert (found.forward_passes, len(found.workers)) == (60, 2)
+    assert 0 < found.shipped < 60
 
 
 def test_a_killed_worker_is_replaced_for_a_driver_outside(nodes, tmp_path):

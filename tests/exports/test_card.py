@@ -90,7 +90,6 @@ PICTURES = {
     "palette.gif": encoded(palette(), "GIF", transparency=palette().info["transparency"]),
     "grey16.png": encoded(grey16(), "PNG"),
     "grey16.tif": encoded(grey16(), "TIFF"),
-    "grey32.tif": encoded(grey16().convert("I"), "TIFF"),
     "frames.gif": encoded(photo(88), "GIF", save_all=True, append_images=[photo(89), photo(90)]),
     "frames.png": encoded(photo(91), "PNG", save_all=True, append_images=[photo(92)]),
     **{f"turned {orientation}.jpg": turned(orientation) for orientation in range(1, 9)},
@@ -112,6 +111,15 @@ def predicted(unsure, tmp_path_factory):
     answers = [json.loads(line) for line in printed]
     found = {a["image"]: {p["class"]: p["probability"] for p in a["predictions"]} for a in answers}
     return {name: (folder / name, found[str(folder / name)]) for name in PICTURES}
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_its_program_refuses_what_headstart_does(exported, monkeypatch, tmp_path, mode):
+    grey16().convert("I").convert(mode).save(tmp_path / "a.tif")
+    monkeypatch.chdir(exported)
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "a.tif")])
+    with pytest.raises(SystemExit, match="other numbers than 8 or 16 bits"):
+        exec(program(exported), {})
 
 
 @pytest.mark.parametrize("name", PICTURES)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from stages.dataset.places import Place, read
 from stages.features import compute as module
 from stages.features import database, identity
 from stages.features.compute import compute
-from stages.features.extract import Result
+from stages.features.extract import BLIND, Result, found_by
 from stages.inference import pixels
 from tests.conftest import BACKBONE
 
@@ -126,8 +127,24 @@ def nothing(device, threads, recipe, parameters, calibration, batch_size):
     """A worker without a network: a feature is the number of the image's bytes."""
 
     def start(chunk):
-        features = np.array([[len(data)] * DIM for data in chunk.files], np.float32)
+        with ThreadPoolExecutor(1) as pool:
+            files = found_by(pool, chunk) if chunk.files is None else chunk.files
+        if files is None:
+            return lambda: BLIND
+        features = np.array([[len(data)] * DIM for data in files], np.float32)
         return lambda: Result(features, {}, 0.0, 0.0)
+
+    return start
+
+
+def half_blind(device, *arguments, **options):
+    """One of two workers sees nothing, and the other nothing any more when it has read one chunk."""
+    seeing, left = nothing(device, *arguments, **options), [1] if device == "cpu(0)" else []
+
+    def start(chunk):
+        if chunk.files is None:
+            return seeing(chunk) if left and left.pop() else lambda: BLIND
+        return seeing(chunk)
 
     return start
 
@@ -155,6 +172,25 @@ def test_a_cached_feature_of_another_length_is_computed_again(tmp_path, capsys):
     again = featurize(paths)
     assert (again.features.tobytes(), again.forward_passes) == (expected.tobytes(), 1)
     assert "has damaged entries" in capsys.readouterr().err
+
+
+# --- Who reads -------------------------------------------------------------------------------------------------------
+
+
+def test_workers_read_for_themselves(tmp_path, monkeypatch):
+    paths = save_folder(tmp_path / "photos", ["cat"], 5)
+    monkeypatch.chdir(tmp_path)
+    found = compute(files(path.relative_to(tmp_path) for path in paths), recipe(), RUNTIME, allocate, setup=nothing)
+    assert found.features[:, 0].tolist() == [os.path.getsize(path) for path in paths]
+    assert found.shipped == 0
+
+
+def test_the_driver_reads_for_workers_that_cannot(tmp_path):
+    paths = save_folder(tmp_path / "photos", ["cat"], 24)
+    runtime = RUNTIME.model_copy(update={"workers": 2, "batch_size": 2})
+    found = compute(files(paths), recipe(), runtime, allocate, setup=half_blind)
+    assert found.features[:, 0].tolist() == [os.path.getsize(path) for path in paths]
+    assert found.shipped == 22 and found.forward_passes == 24
 
 
 # --- Images whose digests are known ----------------------------------------------------------------------------------
@@ -191,12 +227,12 @@ def test_pieces_of_an_archive_are_computed_as_files_are(tmp_path):
     assert found.forward_passes == 3
 
 
-def test_other_bytes_than_those_known_are_refused(tmp_path, no_worker):
+def test_other_bytes_than_those_known_are_refused(tmp_path):
     paths = save_folder(tmp_path / "photos", ["cat"], 3)
     known = digests(paths)
     photo(77).save(paths[1])
     with pytest.raises(InputError) as error:
-        featurize(paths, known=known)
+        compute(files(paths), recipe(), RUNTIME, allocate, setup=nothing, known=known)
     assert str(error.value) == f"{paths[1]} was changed since it was looked at: run the same command again"
 
 
@@ -230,7 +266,7 @@ def test_a_file_without_rights_is_named(tmp_path, no_worker):
 
 
 @pytest.mark.parametrize("change", ["changed", "removed"])
-def test_a_file_that_changes_between_hashing_and_computing_is_named(tmp_path, monkeypatch, no_worker, change):
+def test_a_file_that_changes_between_hashing_and_computing_is_named(tmp_path, monkeypatch, change):
     paths = save_folder(tmp_path / "photos", ["cat"], 3)
     bar = module.progress
 
@@ -248,7 +284,9 @@ def test_a_file_that_changes_between_hashing_and_computing_is_named(tmp_path, mo
         "changed": "was changed since it was looked at: run the same command again",
         "removed": "cannot be read (No such file or directory): `dvc repro` takes up what has changed",
     }
-    assert refused(paths) == f"{paths[1]} {reasons[change]}"
+    with pytest.raises(InputError) as error:
+        compute(files(paths), recipe(), RUNTIME, allocate, setup=nothing)
+    assert str(error.value) == f"{paths[1]} {reasons[change]}"
 
 
 def test_what_a_worker_cannot_decode_is_named(tmp_path):

@@ -1,5 +1,7 @@
 """The worker's part: a feature is a function of the image alone, and a file that is none is answered for."""
 
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -9,10 +11,11 @@ from bench.pictures import encoded, photo
 from stages.backbones.catalogue import BACKBONES
 from stages.common import params
 from stages.common.errors import InputError
+from stages.dataset.places import Place
 from stages.engines import local
 from stages.engines.contract import Work
 from stages.features import identity
-from stages.features.extract import Chunk, set_up
+from stages.features.extract import Chunk, found_by, set_up
 from stages.inference.environment import environment
 from tests.conftest import BACKBONE
 
@@ -33,7 +36,7 @@ IMAGES = [encoded(photo(seed, (80, 60)), "JPEG") for seed in range(6)]
 
 
 def chunk(numbers, files=IMAGES):
-    return Chunk([f"{n}.jpg" for n in numbers], [b"%d" % n for n in numbers], [files[n] for n in numbers])
+    return Chunk([f"{n}.jpg" for n in numbers], [b"%d" % n for n in numbers], (), [files[n] for n in numbers])
 
 
 def test_neighbours_and_the_filling_of_a_batch_do_not_change_a_bit(setup):
@@ -74,3 +77,31 @@ def test_what_is_no_image_is_answered_for(setup):
     none = start(chunk([0], [b""]))()
     assert len(none.features) == 0 and len(none.errors) == 1
     assert np.isfinite(whole.features).all()
+
+
+# Who reads
+
+
+def test_a_worker_takes_only_the_bytes_that_it_is_to_find(tmp_path):
+    contents = [b"0", b"1", b"2"]
+    for n, data in enumerate(contents):
+        (tmp_path / f"{n}").write_bytes(data)
+    digests = [hashlib.sha256(data).digest() for data in contents]
+    places = [Place(str(tmp_path / f"{n}")) for n in range(3)]
+    with ThreadPoolExecutor(2) as pool:
+        rows = Chunk(["a", "b", "c"], digests, places)
+        assert found_by(pool, rows) == contents
+        assert found_by(pool, rows._replace(digests=[digests[0], digests[0], digests[2]])) is None
+        (tmp_path / "1").unlink()
+        assert found_by(pool, rows) is None
+
+
+def test_a_worker_that_finds_other_bytes_computes_nothing(setup, tmp_path):
+    (tmp_path / "a").write_bytes(IMAGES[0])
+    start = setup("cpu(0)", 1)
+    rows = Chunk(["a"], [hashlib.sha256(IMAGES[0]).digest()], [Place(str(tmp_path / "a"))])
+    found, shipped = start(rows)(), start(rows._replace(files=[IMAGES[0]]))()
+    assert found.features.tobytes() == shipped.features.tobytes() and len(found.features) == 1
+    (tmp_path / "a").write_bytes(IMAGES[1])
+    blind = start(rows)()
+    assert blind.blind and len(blind.features) == 0 and not blind.errors

@@ -62,8 +62,9 @@ def test_a_worker_needs_neither_params_nor_the_store():
 
 
 @pytest.mark.parametrize("stage", ["images", "split"])
-def test_the_data_set_knows_nothing_of_networks(stage):
-    assert not any(package(module) in ("backend", "backbones", "inference") for module in closure(f"stages/{stage}.py"))
+def test_the_data_set_knows_nothing_of_networks_but_their_names(stage):
+    known = {m for m in closure(f"stages/{stage}.py") if package(m) in ("backend", "backbones", "inference")}
+    assert known <= {"stages/backbones/catalogue.py"}
 
 
 def test_evaluate_knows_nothing_of_how_features_are_computed():

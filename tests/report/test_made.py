@@ -24,7 +24,8 @@ def test_it_says_all_that_matters_as_params_yaml_does(info):
     found = made_of(params.load(), info, 6)
     assert list(found) == ["Data", "Backbone", "Features", "Training"]
     assert found["Data"] == {
-        "dataset.name": "folder", "dataset.path": "photos", "dataset.on_bad_image": "fail",
+        "dataset.name": "folder", "dataset.path": "photos", "dataset.groups": "null",
+        "dataset.on_bad_image": "fail",
         "split.train": "0.55", "split.valid": "0.2", "split.test": "0.25", "split.train_per_class": "null",
         "split.seed": "0", "classes": "3", "images": "12 train, 6 valid, 6 test",
     }  # fmt: skip
@@ -36,7 +37,11 @@ def test_it_says_all_that_matters_as_params_yaml_does(info):
 
 @pytest.mark.parametrize(
     ("name", "keys"),
-    [("digits", []), ("folder", ["path", "on_bad_image"]), ("caltech256", ["path", "clutter", "on_bad_image"])],
+    [
+        ("digits", ["groups"]),
+        ("folder", ["path", "groups", "on_bad_image"]),
+        ("caltech256", ["path", "clutter", "groups", "on_bad_image"]),
+    ],
 )
 def test_keys_of_other_data_sets_are_left_out(info, name, keys):
     data = made_of(dataset(name=name), info, 6)["Data"]

@@ -5,26 +5,33 @@ what users bring.
 """
 
 import hashlib
+import random
+import re
+import resource
 import shutil
+import struct
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
+import numpy as np
 import pytest
 
 from bench.pictures import encoded, photo
 from bench.project import ROOT, set_params
-from stages import evaluate, featurize, images, split, train
+from stages import evaluate, export, featurize, images, split, train, weights
 from stages.backbones import parameters, zoo
 from stages.backbones.files.read import read as read_weights
 from stages.classifier import trained as classifier
-from stages.common import params
+from stages.common import errors, params
 from stages.common.errors import InputError
 from stages.common.layout import MANIFEST, SUBSETS
 from stages.dataset import classes, lists, manifest
 from stages.dataset.decode import decode
+from stages.dataset.index import Index
 from stages.dataset.sources import caltech256
 from stages.features import records
 from tests.backbones.files.samples import every_kind
-from tests.damage import KINDS, SOAK, damaged
+from tests.damage import KINDS, SOAK, damaged, memory_of_at_most, seconds_of_at_most
 from tests.dataset.sources.test_caltech256 import ARCHIVE
 
 pytestmark = pytest.mark.xdist_group("trained")
@@ -107,7 +114,10 @@ def test_a_damaged_file_is_refused_in_one_sentence(here, other, name):
         for number, (kind, data) in enumerate(damaged(whole, (other / name).read_bytes(), 12 * SOAK, name)):
             path.write_bytes(data)
             for read in READERS[name][: 2 if number < len(KINDS) else 1]:
-                with pytest.raises(InputError) as refused:
+                # The stages behind hold more than the file.
+                counted = name.endswith(".params") and read is READERS[name][0]
+                limit = memory_of_at_most(2 * len(whole)) if counted else nullcontext()
+                with limit, pytest.raises(InputError) as refused:
                     read()
                 message = str(refused.value)
                 assert message.isprintable() and "`dvc repro" in message and len(message) < 300, kind
@@ -154,6 +164,47 @@ def test_damage_to_what_the_report_shows_is_shown_or_refused(here, other, name):
     evaluate.main()
 
 
+# --- A full disk -----------------------------------------------------------------------------------------------------
+
+WRITTEN = {
+    images: ["data/manifest.tsv", "data/classes.txt"],
+    weights: ["data/weights/weights.params"],
+    split: ["data/split/train.lst"],
+    featurize: ["data/features/train.rec"],
+    train: ["data/model/head.params", "metrics/curves/plots/metrics/train/loss.tsv"],
+    evaluate: ["metrics/report.html", "metrics/predictions.csv"],
+    export: ["data/export/model.onnx", "data/export/README.md"],
+}
+
+
+@contextmanager
+def files_of_at_most(size):
+    """In the block no file can grow beyond so many bytes: to those who write it is as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("stage", WRITTEN, ids=lambda stage: stage.__name__)
+def test_a_full_disk_is_told_in_one_sentence(here, stage, capsys):
+    chance = random.Random(stage.__name__)
+    main = partial(export.main, []) if stage is export else stage.main
+    if stage is export:
+        main()
+    for name in WRITTEN[stage] * SOAK:
+        size = chance.randrange((here / name).stat().st_size)
+        with pytest.raises((InputError, OSError)) as refused, files_of_at_most(size):
+            main()
+        sentence = errors._sentence(refused.value)
+        assert sentence.startswith("error: ") and re.search(r"make room|is the disk full", sentence)
+        assert not list(here.rglob("*.tmp"))
+    main()
+
+
 # --- What users bring ------------------------------------------------------------------------------------------------
 
 PICTURES = {
@@ -188,7 +239,9 @@ def test_a_damaged_image_is_shown_or_refused(name):
 
 @pytest.mark.soak
 def test_a_damaged_archive_is_listed_or_refused(tmp_path, monkeypatch):
-    chosen = params.Dataset(name="caltech256", path=str(tmp_path / "a.tar"), clutter=True, on_bad_image="fail")
+    chosen = params.Dataset(
+        name="caltech256", path=str(tmp_path / "a.tar"), clutter=True, groups=None, on_bad_image="fail"
+    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     refused = 0
     # Most of an archive is images, which are another matter: the headers are damaged here.
@@ -197,7 +250,7 @@ def test_a_damaged_archive_is_listed_or_refused(tmp_path, monkeypatch):
         for archive in (data + rest, rest[:1024] + data + rest[1536:]):
             (tmp_path / "a.tar").write_bytes(archive)
             monkeypatch.setenv("HEADSTART_CALTECH256_MD5", hashlib.md5(archive).hexdigest())
-            refused += read_or_refused(partial(caltech256.find, chosen), str(tmp_path / "a.tar"))
+            refused += read_or_refused(partial(caltech256.find, chosen, Index(None)), str(tmp_path / "a.tar"))
     assert refused > 10 * SOAK
 
 
@@ -207,6 +260,33 @@ def test_damaged_weights_are_read_or_refused(tmp_path):
         for _, data in damaged(whole, whole[::-1], 30 * SOAK, kind):
             (tmp_path / "weights").write_bytes(data)
             read_or_refused(partial(read_weights, tmp_path / "weights"), str(tmp_path / "weights"))
+
+
+@pytest.mark.soak
+def test_damaged_weights_take_no_more_than_twice_their_size(tmp_path):
+    path, large = tmp_path / "weights", {"a": np.arange(2**19, dtype=np.float32).reshape(2, -1), "b": np.ones(3, "f4")}
+    for kind, whole in every_kind(tmp_path, large).items():
+        # All but the numbers: what says how many there are.
+        ends = whole[:1500] + whole[-1500:]
+        for _, data in damaged(ends, ends[::-1], 12 * SOAK, kind):
+            path.write_bytes(data[:1500] + whole[1500:-1500] + data[1500:])
+            with memory_of_at_most(2 * len(whole)), seconds_of_at_most(20):
+                read_or_refused(partial(read_weights, path), str(path))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        struct.pack("<QQQ", 0x112, 0, 2**62) + (struct.pack("<IiIq", 0xF993FAC9, 0, 1, 0) + bytes(12)) * 2**17,
+        struct.pack("<QQQQ", 0x112, 0, 0, 2**62) + bytes(2**22),
+        b"\x80\x02" + b"}" * 2**22,
+    ],
+    ids=["empty arrays", "empty names", "empty dictionaries"],
+)
+def test_weights_that_would_fill_the_memory_are_refused(tmp_path, data):
+    (tmp_path / "weights").write_bytes(data)
+    with memory_of_at_most(2**25), pytest.raises(InputError, match="damaged or cut short"):
+        read_weights(tmp_path / "weights")
 
 
 @pytest.mark.soak

@@ -39,8 +39,8 @@ def test_what_it_writes_down(trained, monkeypatch):
 
     work = json.loads(records.WORK.read_text())
     seconds = ["seconds_read", "seconds_cache", "seconds_decode", "seconds_forward"]
-    assert list(work) == ["forward_passes", "reused", "seconds", "workers", "nodes", *seconds]
-    assert work | {"forward_passes": 24, "reused": 0, "workers": 1, "nodes": 1} == work
+    assert list(work) == ["forward_passes", "reused", "seconds", "workers", "nodes", "shipped", *seconds]
+    assert work | {"forward_passes": 24, "reused": 0, "workers": 1, "nodes": 1, "shipped": 0} == work
     assert all(round(value, 2) == value for value in work.values())
     assert work["seconds"] > work["seconds_forward"] > 0 and work["seconds_decode"] > 0
 

@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from bench.pictures import encoded, photo
+from bench.project import set_params
 from stages import images
 from stages.common.errors import InputError
 from stages.common.layout import CLASSES, MANIFEST, ORIGIN
-from stages.dataset import index, manifest
+from stages.dataset import manifest, stamps
 from stages.dataset.manifest import Row
 from tests.conftest import ROOT
 
@@ -87,7 +88,7 @@ def refusal(**dataset):
 @pytest.fixture
 def settled(monkeypatch):
     """Files need not be seconds old for the index to know them, only older than a tick of the clock: wait for one."""
-    monkeypatch.setattr(index, "TICK", 0)
+    monkeypatch.setattr(stamps, "TICK", 0)
     return lambda: time.sleep(0.03)
 
 
@@ -359,7 +360,7 @@ def test_a_link_that_leads_nowhere_is_named():
 
 
 def test_a_data_set_that_there_is_not():
-    message = "params.yaml: dataset.name: must be one of digits, folder, caltech256 (got 'digit')"
+    message = "params.yaml: dataset.name: must be one of digits, folder, list, shards, caltech256 (got 'digit')"
     assert refusal(name="digit") == message
 
 
@@ -377,12 +378,12 @@ def test_no_images(files):
 
 def test_one_class():
     lay_out({"cat/a.png": image()})
-    assert refusal() == "mine holds one class (cat): there is nothing to tell apart, add a second folder"
+    assert refusal() == "mine holds one class (cat): there is nothing to tell apart, add a second one"
 
 
 def test_an_empty_class():
     lay_out({**TWO, "eel": None})
-    assert refusal() == "class 'eel' in mine holds no image: add some or remove the folder"
+    assert refusal() == "class 'eel' in mine holds no image: add some or remove the class"
 
 
 def test_after_a_failure_what_was_written_is_that_of_before():
@@ -513,7 +514,7 @@ def test_another_data_set_that_is_not_there_is_an_error(away, dataset, message):
 
 
 def test_another_source_of_the_same_path_was_not_recorded(away, monkeypatch):
-    def find(chosen):
+    def find(chosen, index):
         raise InputError(f"looked for {chosen.name}")
 
     monkeypatch.setitem(images.table.SOURCES, "caltech256", images.table.SOURCES["caltech256"]._replace(find=find))
@@ -544,3 +545,58 @@ def test_once_the_images_are_back_they_are_looked_at(away):
     lay_out({"cat/c.png": image(4)})
     run()
     assert rows() == described({**TWO, "cat/c.png": image(4)})
+
+
+@pytest.mark.parametrize("backbone", [{"name": "resnet"}, {"cut": "fc6"}], ids=str)
+def test_a_backbone_that_there_is_not_is_said_before_any_other_stage_runs(backbone):
+    set_params(Path("params.yaml"), backbone=backbone)
+    with pytest.raises(InputError, match=r"^params.yaml: backbone"):
+        images.main()
+
+
+# A list, and groups
+
+
+def test_a_list_is_the_folder_whose_images_it_names():
+    lay_out(TWO)
+    run()
+    folder = (rows(), classes())
+    Path("mine/list.csv").write_text("path,class\n" + "".join(f"{path},{path.split('/')[0]}\n" for path in TWO))
+    run(name="list", path="mine/list.csv")
+    assert (rows(), classes()) == folder
+
+
+def test_groups_and_splits_of_a_list_are_in_the_manifest():
+    lay_out({**TWO, "cat/b.png": image(2)})
+    cat, *_, dog = sorted(TWO)
+    Path("list.tsv").write_text(f"path\tclass\tsplit\tgroup\nmine/{dog}\td\ttest\t\nmine/{cat}\tc\t\tp 1\n")
+    run(name="list", path="list.tsv")
+    assert [(row.class_name, row.group, row.split) for row in rows()] == [("c", "p 1", ""), ("d", "", "test")]
+    assert classes() == ["c", "d"]
+
+
+def test_a_folder_gets_groups_from_a_file():
+    lay_out(TWO)
+    cat, *_, dog = sorted(TWO)
+    Path("groups.csv").write_text(f"path,group\n{dog},7\n")
+    run(groups="groups.csv")
+    assert [(row.path, row.group, row.split) for row in rows()] == [
+        *((path, "", None) for path in sorted(TWO)[:-1]),
+        (dog, "7", None),
+    ]
+    Path("groups.csv").write_text("path,group\ncat/none.png,7\n")
+    assert refusal(groups="groups.csv").startswith("groups.csv names cat/none.png, which the data set does not have")
+    run()
+    assert {row.group for row in rows()} == {None}
+
+
+def test_without_the_list_the_stage_goes_on_with_what_it_recorded(capsys):
+    lay_out(TWO)
+    Path("list.csv").write_text("path,class\n" + "".join(f"mine/{path},{path.split('/')[0]}\n" for path in TWO))
+    run(name="list", path="list.csv")
+    before = written()
+    Path("list.csv").unlink()
+    run(name="list", path="list.csv")
+    assert written() == before
+    assert capsys.readouterr().out.endswith(f"list.csv is not there: going on with what {MANIFEST} recorded of it\n")
+    assert refusal(name="list", path="other.csv").startswith("dataset.path: there is no table other.csv")

@@ -184,23 +184,27 @@ def test_an_empty_list_is_fine(run):
     assert run("-") == (0, "", "")
 
 
-def test_a_name_that_is_not_text_goes_out_as_it_came_in(trained, monkeypatch, capsysbinary, tmp_path):
-    path = os.fsencode(tmp_path / "gr") + b"\xfc\xdfe.png"
-    with open(path, "wb") as file:
-        file.write(encoded(photo(seed=73), "PNG"))
-    monkeypatch.chdir(trained)
-    assert predict.main([os.fsdecode(path)]) == 0
-    assert capsysbinary.readouterr().out.startswith(path + b"  ")
+def command(folder, *arguments, **options):
+    """What became of the command as a process, where the output takes ASCII alone."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    program = [sys.executable, "-m", "stages.predict", *arguments]
+    return subprocess.run(program, cwd=folder, env=environment, capture_output=True, **options)
 
 
-def test_a_reader_that_has_had_enough_gets_no_traceback(trained):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stages.predict", "photos"],
-        cwd=trained,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    process.stdout.close()
-    assert b"Error" not in process.stderr.read()
-    assert process.wait(timeout=60) == 1
+def test_whatever_is_in_a_name_does_nothing_to_a_terminal(trained, tmp_path):
+    image = (trained / "photos/cat/000.jpg").read_bytes()
+    (tmp_path / "dög\x1b[31m\u202e.png").write_bytes(image)
+    with open(os.fsencode(tmp_path) + b"/gr\xfc\xdf.png", "wb") as file:
+        file.write(image)
+    done = command(trained, tmp_path, "dög\x9b")
+    first, second = done.stdout.splitlines()
+    assert first.startswith(b"%b/d\\u00f6g\\u001b[31m\\u202e.png  " % os.fsencode(tmp_path))
+    # What is not text goes out as it came in.
+    assert second.startswith(b"%b/gr\xfc\xdf.png  " % os.fsencode(tmp_path))
+    assert done.stderr.endswith(b"error: d\\u00f6g\\u009b does not exist\n")
+    assert done.returncode == 1
+
+
+def test_without_standard_input_there_is_nothing_to_read(trained):
+    done = command(trained, "-", preexec_fn=lambda: os.close(0))
+    assert (done.returncode, done.stderr) == (1, b"error: standard input is closed: there is nothing to read\n")

@@ -174,3 +174,49 @@ def test_classes_with_fewer_training_images_are_reported_in_one_line(run, capsys
         "fewer than 8 training images: all there are, in 1 of 3 classes (fewest: 6 in eel)"
     ]
     assert printed(run, capsys, files, train_per_class=6) == []
+
+
+# Groups and given splits
+
+NUMBER = {path: int(path.split("/")[1].split(".")[0]) for path in FILES}
+
+
+def grouped(monkeypatch, group, split):
+    """Has ``run`` record these groups and splits too, which are functions of the path."""
+
+    def record(files):
+        paths = sorted(files, key=manifest.order)
+        digests = [hashlib.sha256(files[path]).hexdigest() for path in paths]
+        made = [
+            manifest.Row(path, path.split("/")[0], digest, 1, None, group(path), split(path))
+            for path, digest in zip(paths, digests)
+        ]
+        manifest.write(MANIFEST, made)
+        classes.write(sorted({path.split("/")[0] for path in files}))
+
+    monkeypatch.setitem(globals(), "record", record)
+
+
+def test_groups_are_in_one_list_and_given_images_in_theirs(run, monkeypatch, capsys):
+    # Three scenes that show every class, and two images of each class in none.
+    grouped(
+        monkeypatch,
+        lambda path: f"scene {NUMBER[path] // 6}" if NUMBER[path] < 18 else "",
+        lambda path: "test" if path == "cat/0.jpg" else "",
+    )
+    found = run(FILES)
+    subset_of = {row.path: subset for subset in SUBSETS for row in found[subset]}
+    assert sorted(subset_of) == sorted(FILES)
+    scenes = [{subset_of[path] for path in FILES if NUMBER[path] // 6 == scene} for scene in range(3)]
+    assert scenes[0] == {"test"}
+    assert all(len(scene) == 1 for scene in scenes)
+    printed = capsys.readouterr().out
+    assert "groups and given splits keep 3 classes from the fractions; distinct train/valid/test images:\n" in printed
+    assert "  cat: 12/2/6, by the fractions 11/4/5\n" in printed
+
+
+def test_contradicting_splits_are_refused(run, monkeypatch):
+    given = {"cat/0.jpg": "test", "dog/1.jpg": "train"}
+    grouped(monkeypatch, lambda path: "p", lambda path: given.get(path, ""))
+    with pytest.raises(InputError, match="cat/0.jpg is given to test and dog/1.jpg to train, but both are of"):
+        run(FILES)

@@ -118,6 +118,22 @@ def test_the_stage_run_again_leaves_the_same_bytes(stage):
     assert outputs() == first
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
+def test_one_that_fails_leaves_what_the_one_before_wrote(stage, monkeypatch, error):
+    train.main()
+    before = {path: (stage / path).read_bytes() for path in everything(stage)}
+
+    def fail(head, train, valid, settings, live):
+        live.log_metric("train/loss", 1)
+        live.next_step()
+        raise error
+
+    monkeypatch.setattr(train, "fit", fail)
+    with pytest.raises(error):
+        train.main()
+    assert {path: (stage / path).read_bytes() for path in everything(stage)} == before
+
+
 def test_test_images_are_not_read(stage):
     for path in stage.glob("data/features/test.*"):
         path.unlink()

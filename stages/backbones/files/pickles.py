@@ -13,6 +13,9 @@ from typing import Any, NamedTuple, Optional, Union
 
 from stages.backbones.files.binary import Refused
 
+# A network of a thousand tensors takes 40,000; each may leave an object many times as large as itself.
+MOST_STEPS = 200_000
+
 
 class Storage(NamedTuple):
     """``length`` numbers in a row."""
@@ -39,7 +42,9 @@ def unpickle(stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
     for a pickle that is damaged or does anything else.
     """
     machine = _Machine()
-    for instruction, written, _ in pickletools.genops(stream):
+    for number, (instruction, written, _) in enumerate(pickletools.genops(stream)):
+        if number == MOST_STEPS:
+            raise ValueError("a pickle longer than those of networks")
         machine.step(instruction.name, written)
     return machine.stack.pop(), machine.storages
 

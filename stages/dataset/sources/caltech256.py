@@ -5,13 +5,16 @@ which is ``257.clutter``, and a few other entries (``198.spider/RENAME2``, empty
 """
 
 import re
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Optional
 
 from stages.common.caches import user_cache
 from stages.common.errors import InputError
 from stages.common.params import Dataset
+from stages.dataset import archives
+from stages.dataset.archives import Member
+from stages.dataset.index import Index
 from stages.dataset.places import ARCHIVE, Place
 from stages.dataset.sources.download import Published, fetch
 from stages.dataset.sources.source import Listed, Listing, Source, listable
@@ -29,13 +32,14 @@ CLUTTER = "clutter"
 _CLASS = re.compile(r"[0-9]{3}\.([A-Za-z0-9].*)")
 
 
-def root(chosen: Dataset) -> Path:
+def root(chosen: Dataset) -> str:
     """The folder that holds the archive."""
-    return _archive(chosen).parent
+    return str(_archive(chosen).parent)
 
 
-def reachable(chosen: Dataset) -> bool:
-    return _archive(chosen).is_file()
+def missing(chosen: Dataset) -> Optional[str]:
+    archive = _archive(chosen)
+    return None if archive.is_file() else str(archive)
 
 
 def _archive(chosen: Dataset) -> Path:
@@ -44,63 +48,38 @@ def _archive(chosen: Dataset) -> Path:
     return own if own.is_file() else user_cache() / "downloads" / NAME
 
 
-def find(chosen: Dataset) -> Listing:
+def find(chosen: Dataset, index: Index) -> Listing:
     """Lists the images as they lie in the archive; a class is named without its number.
 
     Downloads the archive where it is nowhere, once. Its MD5 vouches for it, and is looked at again only where the file
     has changed. ``chosen.clutter`` false leaves out the class called so.
 
-    Raises InputError if the archive is damaged, has no class, has two classes of one name, or has a member that
-    is a link, a device or sparse, lies outside of the archive's own folder, or has a name that no list can hold.
+    Raises InputError if the archive is damaged, has no class, has two classes of one name, or has a member that it must
+    not have (see :func:`stages.dataset.archives.members`).
     """
     archive = _archive(chosen)
     if archive.suffix != ARCHIVE or not listable(archive.name):
         raise InputError(f"dataset.path: {str(archive)!r} does not end in {ARCHIVE}, or no list can hold its name")
     fetch(PUBLISHED, archive if archive.is_file() else archive.parent)
-    try:
-        with tarfile.open(archive, "r:") as tar:
-            classes = _classes(_members(tar, archive), archive)
-    except tarfile.TarError as error:
-        raise InputError(f"{archive} is damaged or no tar archive ({error}): delete it and fetch it again") from None
+    classes = _classes(archives.members(str(archive), index), archive)
     if not chosen.clutter:
         classes.pop(CLUTTER, None)
     images = [
-        Listed(f"{archive.name}/{member.name}", name, Place(str(archive), member.offset_data, member.size, member.name))
+        Listed(f"{archive.name}/{member.name}", name, Place(str(archive), member.offset, member.size, member.name))
         for name, members in classes.items()
         for member in members
     ]
     return Listing(list(classes), images)
 
 
-def _members(tar: tarfile.TarFile, archive: Path) -> list[tarfile.TarInfo]:
-    """Every member of ``tar``, once all are known to be plain files or folders inside of it."""
-    members = tar.getmembers()
-    # tarfile takes a header that is cut off or damaged for the end of the archive; the true end is a block of zeros.
-    with open(archive, "rb") as file:
-        file.seek(tar.offset)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("it ends too early")
-    for member in members:
-        path = PurePosixPath(member.name)
-        plain = member.isdir() or (member.isreg() and not member.issparse())
-        if path.is_absolute() or ".." in path.parts or not plain or not listable(member.name):
-            raise InputError(
-                f"{archive} has the member {member.name[:300]!r}, which is a link, a device or sparse, lies outside of "
-                "the archive's folder, or has a tab or line break in its name: fetch the archive again from where you "
-                "trust it"
-            )
-    return members
-
-
-def _classes(members: Sequence[tarfile.TarInfo], archive: Path) -> dict[str, list[tarfile.TarInfo]]:
+def _classes(members: Sequence[Member], archive: Path) -> dict[str, list[Member]]:
     """The images by class name, in the order of the classes' numbers."""
-    images: dict[PurePosixPath, dict[str, tarfile.TarInfo]] = {}
+    images: dict[PurePosixPath, list[Member]] = {}
     for member in members:
         path = PurePosixPath(member.name)
-        if member.isreg() and len(path.parts) == 3 and path.suffix == ".jpg":
-            # Of members of one name the last is meant, as by tar itself.
-            images.setdefault(path.parent, {})[path.name] = member
-    classes: dict[str, list[tarfile.TarInfo]] = {}
+        if len(path.parts) == 3 and path.suffix == ".jpg":
+            images.setdefault(path.parent, []).append(member)
+    classes: dict[str, list[Member]] = {}
     for folder in sorted(images, key=lambda folder: folder.name):
         match = _CLASS.fullmatch(folder.name)
         if match is None:
@@ -108,7 +87,7 @@ def _classes(members: Sequence[tarfile.TarInfo], archive: Path) -> dict[str, lis
         name = match[1]
         if name in classes:
             raise InputError(f"{archive} has two classes named {name!r}, one of them {folder}: fetch {NAME} again")
-        classes[name] = list(images[folder].values())
+        classes[name] = images[folder]
     if not classes:
         raise InputError(f"{archive} has no <folder>/<NNN>.<class>/*.jpg: fetch {NAME} again")
     return classes
@@ -118,4 +97,4 @@ def title(chosen: Dataset) -> str:
     return PUBLISHED.title
 
 
-SOURCE = Source(root, reachable, find, title, ["path", "clutter", "on_bad_image"])
+SOURCE = Source(root, missing, find, title, ["path", "clutter", "groups", "on_bad_image"])

@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 from PIL import Image
@@ -10,6 +11,7 @@ from stages.common.caches import user_cache
 from stages.common.errors import InputError
 from stages.common.files import one_at_a_time, replacing
 from stages.common.params import Dataset
+from stages.dataset.index import Index
 from stages.dataset.places import Place
 from stages.dataset.sources.source import Listed, Listing, Source
 
@@ -17,18 +19,18 @@ CLASSES = [str(digit) for digit in range(10)]
 COUNT = 1797
 
 
-def root(chosen: Dataset) -> Path:
+def root(chosen: Dataset) -> str:
     """They lie as PNG files in the user's cache folder, once for all workspaces."""
-    return user_cache() / "digits"
+    return str(user_cache() / "digits")
 
 
-def reachable(chosen: Dataset) -> bool:
-    return True
+def missing(chosen: Dataset) -> Optional[str]:
+    return None
 
 
-def find(chosen: Dataset) -> Listing:
+def find(chosen: Dataset, index: Index) -> Listing:
     """Lists the digits, and writes them where they are not there yet: ``<digit>/<number>.png``."""
-    folder = root(chosen)
+    folder = Path(root(chosen))
     if len(_files(folder)) != COUNT:
         with one_at_a_time(folder):
             if len(_files(folder)) != COUNT:  # another run may have had the lock
@@ -63,4 +65,4 @@ def title(chosen: Dataset) -> str:
     return "digits"
 
 
-SOURCE = Source(root, reachable, find, title, [])
+SOURCE = Source(root, missing, find, title, ["groups"])

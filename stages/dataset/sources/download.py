@@ -11,7 +11,7 @@ from typing import NamedTuple
 from stages.common.caches import user_cache
 from stages.common.errors import InputError
 from stages.common.files import one_at_a_time, write_text
-from stages.dataset.index import Stamp, settled, stamp_of
+from stages.dataset.stamps import Stamp, settled, stamp_of
 
 
 class Published(NamedTuple):

@@ -2,13 +2,15 @@
 
 from stages.common.errors import InputError
 from stages.common.params import Dataset
-from stages.dataset.sources import caltech256, digits, folder
+from stages.dataset.sources import caltech256, digits, folder, list_file, shards
 from stages.dataset.sources.source import Source
 
 # By dataset.name.
 SOURCES: dict[str, Source] = {
     "digits": digits.SOURCE,
     "folder": folder.SOURCE,
+    "list": list_file.SOURCE,
+    "shards": shards.SOURCE,
     "caltech256": caltech256.SOURCE,
 }
 

@@ -132,14 +132,16 @@ def small():
     return {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(4, np.float32)}
 
 
-def every_kind(tmp_path):
-    tensors = OrderedDict((name, tensor(array)) for name, array in small().items())
-    nd = {name: mx.nd.array(array) for name, array in small().items()}
+def every_kind(tmp_path, arrays=None):
+    """By kind, a file of ``arrays`` (small ones)."""
+    arrays = arrays or small()
+    tensors = OrderedDict((name, tensor(array)) for name, array in arrays.items())
+    nd = {name: mx.nd.array(array) for name, array in arrays.items()}
     return {
         "params": params(tmp_path, nd),
         "legacy": legacy(tensors),
         "zip": zipped(tensors),
-        "safetensors": safetensors.numpy.save(small()),
+        "safetensors": safetensors.numpy.save(arrays),
     }
 
 

@@ -2,6 +2,7 @@ import struct
 
 import numpy as np
 
+from stages.backbones.files import mxnet
 from stages.backend.mx import mx
 from tests.backbones.files.samples import HALVES, HALVES_AS_FLOATS, params, params_by_hand, read, refusal, same
 
@@ -16,6 +17,16 @@ def test_params_of_every_age_are_read_as_mxnet_reads_them(tmp_path):
     for head in heads.values():
         same(read(tmp_path, params_by_hand(array, head)), {"a": array})
         same({"a": mx.nd.load(str(tmp_path / "weights.pth"))["a"].asnumpy()}, {"a": array})
+
+
+def test_what_is_written_are_the_bytes_that_mxnet_writes(tmp_path):
+    kinds = ("f4", "f2", "f8", "i8", "i4", "i1", "u1")
+    arrays = {f"ö{kind}": np.arange(24).astype(kind).reshape(2, 3, 4)[:, :, ::-1] for kind in kinds}
+    mx.nd.save(
+        str(tmp_path / "theirs"), {name: mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
+    )
+    mxnet.write(tmp_path / "ours", arrays)
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_the_marks_of_an_exported_network_are_dropped(tmp_path):

@@ -15,11 +15,12 @@ from sklearn.datasets import load_digits
 from stages.common.caches import user_cache
 from stages.common.errors import InputError
 from stages.common.params import Dataset
+from stages.dataset.index import Index
 from stages.dataset.places import Place
 from stages.dataset.sources import digits
 from tests.conftest import ROOT
 
-CHOSEN = Dataset(name="digits", path="data/raw", clutter=True, on_bad_image="fail")
+CHOSEN = Dataset(name="digits", path="data/raw", clutter=True, groups=None, on_bad_image="fail")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def written(tmp_path_factory):
     home = tmp_path_factory.mktemp("written")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home))
-        digits.find(CHOSEN)
+        digits.find(CHOSEN, Index(None))
     return home
 
 
@@ -45,7 +46,7 @@ def home(tmp_path, monkeypatch):
 def there(written, home):
     """The folder of the digits in ``home``, where they lie already."""
     shutil.copytree(written, home)
-    return digits.root(CHOSEN)
+    return Path(digits.root(CHOSEN))
 
 
 def contents(folder):
@@ -62,7 +63,7 @@ def stamps(folder):
 
 
 def test_they_are_those_of_scikit_learn(there):
-    data, listing = load_digits(), digits.find(CHOSEN)
+    data, listing = load_digits(), digits.find(CHOSEN, Index(None))
     assert listing.classes == [str(digit) for digit in range(10)]
     assert len(listing.images) == len({image.path for image in listing.images}) == len(data.target) == 1797
     for image in listing.images:
@@ -75,9 +76,9 @@ def test_they_are_those_of_scikit_learn(there):
 
 
 def test_they_lie_in_the_users_cache_folder_and_nowhere_else(home, monkeypatch):
-    assert digits.root(CHOSEN) == user_cache() / "digits" == home / "headstart" / "digits"
-    assert digits.reachable(CHOSEN)  # before they are written, too
-    digits.find(CHOSEN)
+    assert Path(digits.root(CHOSEN)) == user_cache() / "digits" == home / "headstart" / "digits"
+    assert digits.missing(CHOSEN) is None  # before they are written, too
+    digits.find(CHOSEN, Index(None))
     assert sorted(path.name for path in (home / "headstart").iterdir()) == ["digits", "digits.lock"]
     assert list(Path().iterdir()) == []
 
@@ -87,7 +88,7 @@ def test_they_are_written_once_for_all_workspaces(there, tmp_path, monkeypatch):
     monkeypatch.setattr(digits, "_write", None)
     (tmp_path / "another").mkdir()
     monkeypatch.chdir(tmp_path / "another")
-    assert len(digits.find(CHOSEN).images) == 1797
+    assert len(digits.find(CHOSEN, Index(None)).images) == 1797
     assert stamps(there) == before
 
 
@@ -113,7 +114,7 @@ def leave_a_beginning(folder):
 def test_where_one_is_missing_they_are_written_anew(there, damage):
     whole = contents(there)
     damage(there)
-    assert len(digits.find(CHOSEN).images) == 1797
+    assert len(digits.find(CHOSEN, Index(None)).images) == 1797
     assert contents(there) == whole
     assert sorted(path.name for path in there.parent.iterdir()) == ["digits", "digits.lock"]
 
@@ -123,7 +124,7 @@ def test_a_failure_leaves_what_was_there(there, monkeypatch):
     before = contents(there)
     monkeypatch.setattr(digits, "_table", lambda: Path("nowhere.csv.gz"))
     with pytest.raises(OSError):
-        digits.find(CHOSEN)
+        digits.find(CHOSEN, Index(None))
     assert contents(there) == before
     assert not (there.parent / "digits.tmp").exists()
 
@@ -131,13 +132,14 @@ def test_a_failure_leaves_what_was_there(there, monkeypatch):
 def test_without_scikit_learn_it_says_what_to_do(home, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="^scikit-learn, which brings the digits, is not installed: run `make setup`$"):
-        digits.find(CHOSEN)
+        digits.find(CHOSEN, Index(None))
 
 
 # Says when it writes them, and takes long enough for the other processes to come.
 FIND = f"""
 import os, sys, time
 from stages.common.params import Dataset
+from stages.dataset.index import Index
 from stages.dataset.sources import digits
 
 write = digits._write
@@ -148,7 +150,7 @@ def slowly(destination):
     write(destination)
 
 digits._write = slowly
-listing = digits.find(Dataset(**{CHOSEN.model_dump()}))
+listing = digits.find(Dataset(**{CHOSEN.model_dump()}), Index(None))
 print(len(listing.images), all(os.path.isfile(image.place.path) for image in listing.images))
 """
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stages.common.errors import InputError
-from stages.dataset import index
+from stages.dataset import stamps
 from stages.dataset.sources import download, transfer
 from stages.dataset.sources.download import Published, fetch
 
@@ -253,7 +253,7 @@ def test_an_own_archive_that_is_not_there(mirror, tmp_path):
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """The user's own archive, and no file need be seconds old for its MD5 to be noted."""
-    monkeypatch.setattr(index, "TICK", 0)
+    monkeypatch.setattr(stamps, "TICK", 0)
     path = tmp_path / "own.tar"
     path.write_bytes(ARCHIVE)
     time.sleep(0.03)
@@ -280,7 +280,7 @@ def test_it_is_taken_once_of_a_file_that_does_not_change(own, hashed):
 
 
 def test_it_is_taken_once_of_what_was_downloaded_too(mirror, tmp_path, monkeypatch, hashed):
-    monkeypatch.setattr(index, "TICK", 0)
+    monkeypatch.setattr(stamps, "TICK", 0)
     for _ in range(3):
         target = fetch(at(mirror.url), tmp_path)
         time.sleep(0.03)
