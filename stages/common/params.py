@@ -71,7 +71,7 @@ Workers = Annotated[StrictInt, Field(ge=1, le=1024)]
 # More is nothing to learn by.
 Rate = Annotated[Number, Field(gt=0, le=1e6)]
 Decay = Annotated[Number, Field(ge=0, le=1e6)]
-SEVERAL = Field(min_length=1, max_length=100)
+SEVERAL = Field(min_length=1, max_length=64)
 Text = Annotated[StrictStr, Field(min_length=1, max_length=4096), AfterValidator(_plain)]
 
 # What pydantic says in terms of Python.
@@ -85,7 +85,6 @@ _MESSAGES = {
     "string_type": "must be text",
     "string_unicode": "must be text without control characters",
     "too_long": "must not be longer than 64 numbers",
-    "too_long": "must not be so many",
     "too_short": "must not be empty",
 }
 

@@ -141,7 +141,7 @@ NAN, INF = float("nan"), float("inf")
         ("train.lr", 0, "must be greater than 0; or must be a list"),
         ("train.lr", -0.1, "must be greater than 0; or must be a list"),
         ("train.weight_decay", -0.1, "must be greater than or equal to 0; or must be a list"),
-        ("train.lr", [0.001 * k for k in range(1, 102)], "must be a number; or must not be so many"),
+        ("train.lr", [0.001 * k for k in range(1, 102)], "must be a number; or must not be longer than 64 numbers"),
         ("train.lr", "1e-320", "must be 0 or between 1e-30 and 1e30 in size; or must be a list"),
         ("train.lr", 1e308, "must be 0 or between 1e-30 and 1e30 in size; or must be a list"),
         ("train.lr", 1e7, "must be less than or equal to 1000000; or must be a list"),
