@@ -13,8 +13,8 @@ CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # A line of a transcript that stands for any others.
 ANY = "…"
 STORE = "/mnt/team/store"
-# What a reader has on the screen, and a file has not; and what is already done here.
-UNSEEN = re.compile(r"\w+: +\d+%\||making \.venv with |MXNet [\d.]+, \d+ GPUs")
+# What a reader has on the screen, and a file has not; what is already done here; what depends on what was recorded.
+UNSEEN = re.compile(r"\w+: +\d+%\||Updating lock file|making \.venv with |MXNet [\d.]+, \d+ GPUs")
 # In place of what installs or activates, and of what needs a terminal.
 INSTEAD = {
     "make repro": "dvc repro",
