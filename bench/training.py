@@ -2,7 +2,8 @@
 
 The article stores the convolutions' output, 25,088 numbers an image, and sends it through two frozen dense layers in
 every epoch, by Gluon's DataLoader. headstart stores what the first of the two makes of it. Same seed, same order of
-images, no dropout: the losses are the same. And the peak memory of the stage, against the number of images.
+images, no dropout: the losses are the same. Then an epoch of one head against a plain loop in PyTorch, and of twenty
+heads against one; and the peak memory of the stage, against the number of images.
 """
 
 import contextlib
@@ -16,10 +17,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.heads import Data, torch_run
 from bench.prepare import save_weights
 from bench.table import Row, memory_row
 from bench.workspace import DIM, workspace
@@ -27,7 +29,7 @@ from stages import train
 from stages.backbones import parameters, zoo
 from stages.backend.mx import mx
 from stages.classifier import head
-from stages.classifier.fit import fit
+from stages.classifier.fit import Fit, Subset, fit
 from stages.classifier.head import Features, Head
 from stages.classifier.scores import Labels
 from stages.common import params
@@ -37,6 +39,9 @@ from stages.features import records
 
 IMAGES, CLASSES, EPOCHS = 1024, 257, 3
 AIM, SAME_LOSS = 8.0, 1e-4
+# Of the heads that are compared with PyTorch's: images, features and classes.
+SIZES = ((5501, 1280, 12), (2048, 4096, 12), (2048, 1280, 257), (2048, 4096, 257))
+TORCH_AIM, HEADS_AIM = 1.5, 1 / 1.3
 # Images for the memory, features of Lite0; both fill more than the two blocks that are in the works at a time.
 FEW, MANY = 4096, 40960
 
@@ -92,7 +97,7 @@ def headstart(head: Head, features: Features, labels: Labels, settings: params.T
     """Trains the last layer on what fc6 makes of the convolutions' output, as the stage does it."""
     losses = Losses()
     fitted = fit(head, (features, labels), (features[:32], labels[:32]), settings, losses)
-    return Epochs(losses.values, fitted.seconds)
+    return Epochs(losses.values, [epoch.seconds for epoch in fitted.epochs])
 
 
 def peak(count: int) -> float:
@@ -135,7 +140,16 @@ def rows(folder: Path) -> Iterator[Row]:
     """Yields the rows of the table; ``folder`` is from ``prepare``."""
     yield memory_row("train", (FEW, MANY), (peak(FEW), peak(MANY)), DIM)
     settings = params.load().train.model_copy(
-        update={"optimizer": "adam", "lr": 0.001, "batch_size": 32, "dropout": 0.0, "epochs": EPOCHS}
+        update={
+            "optimizer": "adam",
+            "lr": 0.001,
+            "weight_decay": 0.0,
+            "schedule": "constant",
+            "batch_size": 32,
+            "dropout": 0.0,
+            "epochs": EPOCHS,
+            "refit": False,
+        }
     )
     random = np.random.default_rng(0)
     labels = random.integers(0, CLASSES, IMAGES)
@@ -154,6 +168,42 @@ def rows(folder: Path) -> Iterator[Row]:
     yield Row(
         f"training epoch, VGG16, {IMAGES:,} images / the article's way", ours, theirs, "images/s", ours / theirs, AIM
     )
+    yield from head_rows()
+
+
+def head_rows() -> Iterator[Row]:
+    """Yields the rows on an epoch of heads of one layer, in features made up."""
+    for images, dim, classes in SIZES:
+        random = np.random.default_rng(0)
+        features = np.abs(random.standard_normal((images, dim), np.float32)).astype(np.float16)
+        labels = np.arange(images) % classes
+        some = features[:64], labels[:64]
+        theirs = np.median(torch_run(Data((features, labels), some, some), 9, lr=0.01, dropout=0.0)["seconds"][1:])
+        one = median_epoch((features, labels), some, classes, lr=0.01, weight_decay=0.0)
+        what = f"epoch of one head, {images:,} × {dim:,}, {classes} classes"
+        yield Row(f"{what} / PyTorch", images / one, images / theirs, "images/s", theirs / one, TORCH_AIM)
+        if classes == 12 and dim == 1280:
+            many = whole((features, labels), some, classes)
+            alone = whole((features, labels), some, classes, lr=0.01, weight_decay=0.0)
+            yield Row(
+                f"20 heads to the end, {images:,} × {dim:,} / one head", many, alone, "s", alone / many, HEADS_AIM
+            )
+
+
+def median_epoch(train: Subset, valid: Subset, classes: int, **changed: Any) -> float:
+    """Seconds of an epoch of the stage's training, with the section ``train`` ``changed``; the first prepares."""
+    return statistics.median(epoch.seconds for epoch in _fitted(train, valid, classes, epochs=9, **changed).epochs[1:])
+
+
+def whole(train: Subset, valid: Subset, classes: int, **changed: Any) -> float:
+    """Seconds of all epochs, a refit not included."""
+    return sum(epoch.seconds for epoch in _fitted(train, valid, classes, **changed).epochs)
+
+
+def _fitted(train: Subset, valid: Subset, classes: int, **changed: Any) -> Fit:
+    settings = params.load().train.model_copy(update={"refit": False, **changed})
+    built = head.build(zoo.build("efficientnet_lite0"), "pool", classes, settings.dropout, "last", [mx.cpu()])
+    return fit(built, train, valid, settings, Losses())
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """evaluate: how the trained head does on images that training never saw."""
 
-from stages.classifier import curves, trained
-from stages.classifier.scores import TestMetrics, per_class_accuracy, score, softmax
+from stages.classifier import curves, reliability, trained
+from stages.classifier.scores import Kept, TestMetrics, per_class_accuracy, score, softmax
 from stages.common import params
 from stages.common.errors import InputError, run
 from stages.common.layout import METRICS, SPLIT
@@ -26,11 +26,13 @@ def main() -> None:
 
     probabilities, predicted = softmax(logits), logits.argmax(axis=1)
     by_class = per_class_accuracy(predicted, labels, len(classes))
-    metrics = TestMetrics.of(score([logits], labels), by_class, len(labels))
+    ece = reliability.expected_error(reliability.bins(probabilities, labels))
+    metrics = TestMetrics.of(score([logits], labels), by_class, ece, len(labels))
     metrics.save(METRICS / "test.json")
     tables.write_predictions(paths, classes, labels, probabilities)
     tables.write_classes(classes, by_class)
-    course, work = curves.read(info.train.epochs), records.Work.load(records.WORK)
+    kept, work = Kept.load(curves.KEPT, "run `dvc repro -f train`"), records.Work.load(records.WORK)
+    course = curves.read(kept.epochs)
     Timing.of(work, course.seconds).save(METRICS / "timing.json")
     found = contents.gather(given, info, metrics, labels, probabilities, paths, course, work)
     page.write(METRICS / "report.html", found)

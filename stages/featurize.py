@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from stages.common import params
 from stages.common.errors import InputError, run
-from stages.common.files import mapped_array
 from stages.common.layout import FEATURES, MANIFEST, SPLIT, SUBSETS
 from stages.dataset import classes, lists, manifest
 from stages.dataset.places import Place, within
 from stages.dataset.sources import table
 from stages.features import identity, records, seeding
 from stages.features.compute import Computed, compute
+from stages.features.mapped import mapped_array
 from stages.features.records import FeaturesInfo, Work
 
 

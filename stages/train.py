@@ -1,12 +1,12 @@
-"""train: the head, on stored features; the epoch with the best validation accuracy is kept."""
+"""train: heads on stored features, one for each learning rate and weight decay; the best by validation is kept."""
 
 from dvclive import Live  # type: ignore[attr-defined]  # it does not say that it exports it
 
 from stages.backbones import parameters, zoo
 from stages.backend import devices
-from stages.classifier import curves, head, trained
+from stages.classifier import curves, grid, head, trained
 from stages.classifier.fit import fit
-from stages.classifier.scores import Kept, TrainMetrics, score
+from stages.classifier.scores import Kept, TrainMetrics
 from stages.common import params
 from stages.common.errors import run
 from stages.common.files import replacing
@@ -30,15 +30,20 @@ def main() -> None:
     with new as folder, Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None) as live:
         live.step = 1  # epochs count from 1, as everywhere
         fitted = fit(built, train, valid, settings, live)
-    trained.save(built, about, parameters.read_info(), settings, len(train[1]), len(valid[1]))
+    best, (lr, weight_decay) = fitted.best, fitted.best.rule
+    chosen = trained.Chosen(
+        lr=lr, weight_decay=weight_decay, epochs=best.best_epoch, temperature=round(fitted.temperature, 6)
+    )
+    images = len(train[1]), len(valid[1])
+    trained.save(built, about, parameters.read_info(), settings, chosen, *images)
 
-    on_train, on_valid = (score(built.blocks(features), labels) for features, labels in (train, valid))
-    kept = Kept.of(fitted.best_epoch, on_train, on_valid)
+    kept = Kept.of(best.best_epoch, len(fitted.epochs), fitted.train, fitted.valid)
     kept.save(curves.KEPT)
-    TrainMetrics.of(kept).save(METRICS / "train.json")
+    TrainMetrics.of(kept, lr, weight_decay, refit=sum(images) if settings.refit else 0).save(METRICS / "train.json")
+    grid.write(fitted.trials)
     print(
-        f"best epoch {fitted.best_epoch} of {settings.epochs}: "
-        f"top-1 {on_train.top1:.4f} train, {on_valid.top1:.4f} valid"
+        f"best of {len(fitted.trials)}: lr {lr:g}, weight decay {weight_decay:g}, epoch {best.best_epoch} of "
+        f"{settings.epochs}: top-1 {fitted.train.top1:.4f} train, {fitted.valid.top1:.4f} valid"
     )
 
 

@@ -122,7 +122,7 @@ def small_project(tmp_path_factory, small_data, weights_file):
         project.set(
             dataset={"name": "folder", "path": str(project.photos)},
             backbone={"name": BACKBONE, "weights": "file", "path": str(weights_file)},
-            train={"epochs": 3},
+            train={"epochs": 3, "lr": 0.01},
             audit={"enabled": False},
             runtime={"workers": 1},
         )
@@ -183,7 +183,7 @@ def unsure(trained, tmp_path_factory):
         output, scale = head.trained[-1], 2 / logits.std(axis=0)
         output.weight.set_data(mx.nd.array(output.weight.data().asnumpy() * scale[:, None]))
         output.bias.set_data(mx.nd.array((output.bias.data().asnumpy() - logits.mean(axis=0)) * scale))
-        classifier.save(head, features, info.weights, info.train, info.train_images, info.valid_images)
+        classifier.save(head, features, info.weights, info.train, info.chosen, info.train_images, info.valid_images)
     return folder
 
 

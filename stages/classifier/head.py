@@ -21,23 +21,48 @@ class Head(NamedTuple):
     """layers: all of it, as one sequence, the new layer last. It is also two sequences of the same layers:
 
     frozen: (n, dim) features → (n, width); trained: (n, width) → (n, classes) logits.
-    contexts: the devices that hold the parameters.
+    contexts: the devices that hold the parameters. random: whether ``frozen`` has dropout in training.
+    plain: whether ``frozen`` leaves its input as it is, but for dropout. classes: outputs of the new layer.
     """
 
     layers: zoo.Network
     frozen: zoo.Network
     trained: zoo.Network
     contexts: Sequence[Any]
+    random: bool
+    plain: bool
+    classes: int
 
-    def blocks(self, features: Features, rows: int = 1024) -> Iterator[Logits]:
-        """Logits without dropout, in blocks of so many ``rows``."""
+    def width(self, features: Features) -> int:
+        """How many numbers ``frozen`` makes of each of ``features``, of which there is at least one."""
+        return int(self.frozen(self.array(features[:1])).shape[1])
+
+    def array(self, features: Features) -> Any:
+        """``features`` as a float32 array on the first device."""
+        return mx.nd.array(features, ctx=self.contexts[0], dtype=np.float32)
+
+    def renew(self, values: NDArray[np.float32]) -> None:
+        """Makes ``values`` (classes, width + 1), the bias last, those of the new layer."""
+        output = self.trained[-1]
+        output.weight.shape = self.classes, values.shape[1] - 1
+        output.initialize(mx.init.Zero(), ctx=self.contexts, force_reinit=True)
+        output.weight.set_data(mx.nd.array(values[:, :-1]))
+        output.bias.set_data(mx.nd.array(values[:, -1]))
+
+    def blocks(self, features: Features) -> Iterator[Logits]:
+        """Logits without dropout, in blocks of rows (see :func:`block_rows`)."""
+        rows = block_rows(self.classes)
         for start in range(0, len(features), rows):
-            x = mx.nd.array(features[start : start + rows], ctx=self.contexts[0], dtype=np.float32)
-            yield self.trained(self.frozen(x)).asnumpy()
+            yield self.trained(self.frozen(self.array(features[start : start + rows]))).asnumpy()
 
-    def logits(self, features: Features, rows: int = 1024) -> Logits:
+    def logits(self, features: Features) -> Logits:
         """All of :meth:`blocks` in one array."""
-        return np.concatenate(list(self.blocks(features, rows)))
+        return np.concatenate(list(self.blocks(features)))
+
+
+def block_rows(outputs: int) -> int:
+    """How many rows are computed together that have so many outputs each: such that they stay small beside a head."""
+    return max(1, min(1024, 2**19 // outputs))
 
 
 def build(
@@ -69,7 +94,9 @@ def build(
     else:
         # An identity, because MXNet cannot compile a sequence without layers.
         frozen, trained = _sequence(nn.HybridLambda("identity")), _sequence(*kept, output)
-    head = Head(_sequence(*kept, output), frozen, trained, contexts)
+    alone = trainable == "all" or all(isinstance(layer, nn.Dropout) for layer in kept)
+    random = trainable == "last" and dropout > 0
+    head = Head(_sequence(*kept, output), frozen, trained, contexts, random, plain=alone, classes=classes)
     if values is None:
         for layer in kept:
             layer.collect_params().reset_ctx(contexts)

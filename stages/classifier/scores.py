@@ -1,7 +1,7 @@
 """How good logits are."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,13 @@ class Scores(NamedTuple):
 
 
 class Kept(Document):
-    """metrics/curves/kept.json: the number, from 1, of the epoch that was kept, and its scores, without dropout."""
+    """metrics/curves/kept.json: the scores, without dropout, of what was chosen: a head after an epoch of ``epochs``.
+
+    best_epoch: the number of that epoch, from 1.
+    """
 
     best_epoch: int
+    epochs: int
     train_loss: float
     train_top1: float
     train_top5: float
@@ -36,49 +40,68 @@ class Kept(Document):
     valid_top5: float
 
     @classmethod
-    def of(cls, best_epoch: int, train: Scores, valid: Scores) -> "Kept":
+    def of(cls, best_epoch: int, epochs: int, train: Scores, valid: Scores) -> "Kept":
         """From the scores of both subsets."""
-        return cls(best_epoch=best_epoch, **_rounded("train_", train), **_rounded("valid_", valid))
+        return cls(best_epoch=best_epoch, epochs=epochs, **_rounded("train_", train), **_rounded("valid_", valid))
 
 
 class TrainMetrics(Document):
-    """metrics/train.json: of :class:`Kept`, what an experiment is chosen by."""
+    """metrics/train.json: what was chosen, and of :class:`Kept` what an experiment is chosen by.
+
+    refit: how many images it was trained on anew, by the same lr and weight_decay for as many epochs; 0 without that.
+    """
 
     valid_top1: float
     valid_loss: float
     best_epoch: int
+    lr: float
+    weight_decay: float
+    refit: int
 
     @classmethod
-    def of(cls, kept: Kept) -> "TrainMetrics":
-        """The part of it that is here."""
-        return cls(valid_top1=kept.valid_top1, valid_loss=kept.valid_loss, best_epoch=kept.best_epoch)
+    def of(cls, kept: Kept, lr: float, weight_decay: float, refit: int) -> "TrainMetrics":
+        """The part of ``kept`` that is here, and the rest."""
+        return cls(
+            valid_top1=kept.valid_top1,
+            valid_loss=kept.valid_loss,
+            best_epoch=kept.best_epoch,
+            lr=lr,
+            weight_decay=weight_decay,
+            refit=refit,
+        )
 
 
 class TestMetrics(Document):
-    """metrics/test.json; mean_class_accuracy counts every class the same that has images."""
+    """metrics/test.json; mean_class_accuracy counts every class the same that has images.
+
+    ece: expected calibration error (see ``reliability``), of the probabilities.
+    """
 
     top1: float
     top5: float
     mean_class_accuracy: float
     loss: float
+    ece: float
     images: int
 
     @classmethod
-    def of(cls, scores: Scores, by_class: NDArray[np.float64], images: int) -> "TestMetrics":
+    def of(cls, scores: Scores, by_class: NDArray[np.float64], ece: float, images: int) -> "TestMetrics":
         """by_class: as :func:`per_class_accuracy` returns it."""
         mean = round(float(np.nanmean(by_class)), DIGITS)
-        return cls(images=images, **_rounded("", scores), mean_class_accuracy=mean)
+        return cls(images=images, **_rounded("", scores), mean_class_accuracy=mean, ece=round(ece, DIGITS))
 
 
 def _rounded(prefix: str, scores: Scores) -> dict[str, float]:
     return {prefix + name: round(value, DIGITS) for name, value in scores._asdict().items()}
 
 
-def score(blocks: Iterable[NDArray[Any]], labels: Labels) -> Scores:
+def score(blocks: Iterable[NDArray[Any]], labels: Labels, weights: Optional[NDArray[np.float32]] = None) -> Scores:
     """Scores logits against labels.
 
     blocks: logits (rows, classes), one block of rows after the other, as many rows in all as labels.
+    weights: (n,), how much each row counts in the loss; by default all the same.
     """
+    weights = np.ones(len(labels), np.float32) if weights is None else weights
     totals, start = np.zeros(3), 0
     for logits in blocks:
         logits = logits.astype(np.float64)
@@ -88,9 +111,11 @@ def score(blocks: Iterable[NDArray[Any]], labels: Labels) -> Scores:
             log_sum = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
         # Rank among the logits; a tie counts against the row, and so does NaN.
         rank = (~(logits < own[:, None])).sum(axis=1)
-        totals += (log_sum - own).sum(), (rank <= 1).sum(), (rank <= 5).sum()
+        losses = (log_sum - own) * weights[start : start + len(logits)]
+        totals += losses.sum(), (rank <= 1).sum(), (rank <= 5).sum()
         start += len(logits)
-    return Scores(*(totals / len(labels)).tolist())
+    loss, top1, top5 = (totals / (weights.sum(dtype=np.float64), len(labels), len(labels))).tolist()
+    return Scores(loss, top1, top5)
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

@@ -24,17 +24,31 @@ from stages.features.records import ABOUT, FeaturesInfo
 PARAMS, INFO = MODEL / "head.params", MODEL / "head.json"
 
 
+class Chosen(Document):
+    """What of the ``train`` settings the head was trained by.
+
+    epochs: for how many. temperature: what its logits were divided by afterwards, by the weights of its last layer.
+    """
+
+    lr: float
+    weight_decay: float
+    epochs: int
+    temperature: float
+
+
 class HeadInfo(Document):
     """head.json.
 
     features: what the head was trained on. weights: of the backbone they were computed with, and the frozen layers
-    taken from. train: the settings of the training; train_images, valid_images: how many there were.
+    taken from. train: the settings of the training; chosen: what was best of them.
+    train_images, valid_images: how many there were.
     sha256: of head.params, in hexadecimal.
     """
 
     features: FeaturesInfo
     weights: parameters.WeightsInfo
     train: params.Train
+    chosen: Chosen
     train_images: int
     valid_images: int
     sha256: str
@@ -73,6 +87,7 @@ def save(
     features: FeaturesInfo,
     weights: parameters.WeightsInfo,
     train: params.Train,
+    chosen: Chosen,
     train_images: int,
     valid_images: int,
 ) -> None:
@@ -85,6 +100,7 @@ def save(
             features=features,
             weights=weights,
             train=train,
+            chosen=chosen,
             train_images=train_images,
             valid_images=valid_images,
             sha256=sha256(path),

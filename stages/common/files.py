@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, tables in them, and arrays too large for memory."""
+"""Files that appear whole or not at all, and tables in them."""
 
 import contextlib
 import csv
@@ -6,17 +6,13 @@ import errno
 import fcntl
 import filecmp
 import hashlib
-import math
 import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Union
-
-import numpy as np
+from typing import BinaryIO, Union
 
 # What a text begins with that spreadsheets run as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -58,20 +54,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def mapped_array(dtype: np.dtype[Any], shape: tuple[int, ...], folder: Path) -> "np.memmap[Any, np.dtype[Any]]":
-    """An array in a file without a name in ``folder``, for what may not fit into memory; it goes with the process.
-
-    Raises OSError where the disk is too small: now, not as a fault in mapped memory later.
-    """
-    with tempfile.TemporaryFile(dir=folder) as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * dtype.itemsize))
-        except OSError as error:
-            error.filename = str(folder)
-            raise
-        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def write_text(path: Union[str, Path], text: str) -> None:

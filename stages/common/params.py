@@ -57,6 +57,12 @@ def _off(value: object) -> object:
     return "off" if value is False else value
 
 
+def _different(values: list[float]) -> list[float]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("different", "must be different numbers")
+    return values
+
+
 Number = Annotated[float, BeforeValidator(_number)]
 Fraction = Annotated[Number, Field(gt=0, lt=1)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**31)]
@@ -64,6 +70,8 @@ Count = Annotated[StrictInt, Field(ge=1, lt=2**31)]
 Workers = Annotated[StrictInt, Field(ge=1, le=1024)]
 # More is nothing to learn by.
 Rate = Annotated[Number, Field(gt=0, le=1e6)]
+Decay = Annotated[Number, Field(ge=0, le=1e6)]
+SEVERAL = Field(min_length=1, max_length=64)
 Text = Annotated[StrictStr, Field(min_length=1, max_length=4096), AfterValidator(_plain)]
 
 # What pydantic says in terms of Python.
@@ -140,14 +148,29 @@ class Audit(Section):
 
 
 class Train(Section):
+    """lr, weight_decay: a number, or several, of which all combinations are trained."""
+
     optimizer: Literal["adam", "sgd", "nag", "rmsprop", "adagrad"]
-    lr: Rate
+    lr: Union[Rate, Annotated[list[Rate], SEVERAL, AfterValidator(_different)]]
+    weight_decay: Union[Decay, Annotated[list[Decay], SEVERAL, AfterValidator(_different)]]
+    schedule: Literal["constant", "cosine"]
     epochs: Count
     batch_size: Count
     dropout: Annotated[Number, Field(ge=0, lt=1)]
-    weight_decay: Annotated[Number, Field(ge=0, le=1e6)]
+    class_weights: Literal["none", "balanced"]
+    refit: StrictBool
     trainable: Literal["last", "all"]
     seed: Seed
+
+    @property
+    def rates(self) -> list[float]:
+        """The learning rates to try."""
+        return self.lr if isinstance(self.lr, list) else [self.lr]
+
+    @property
+    def decays(self) -> list[float]:
+        """The weight decays to try."""
+        return self.weight_decay if isinstance(self.weight_decay, list) else [self.weight_decay]
 
 
 class Runtime(Section):

@@ -6,7 +6,6 @@ import threading
 import warnings
 from typing import Optional
 
-import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from stages.common.errors import InputError
@@ -92,6 +91,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
+        import numpy as np  # most images do without it, and it takes its time to load
+
         # Pillow's own conversion clips 16-bit values at 255.
         image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     if image.has_transparency_data:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional, Union
 
 import PIL
 
-from stages.common import collector, processes
+from stages.common import processes
 from stages.common.errors import InputError
 from stages.common.progress import progress
 from stages.dataset import decode
@@ -54,8 +54,7 @@ def look(places: Sequence[Place], index: Index, versions: Mapping[str, Stamp] = 
 
     versions: the stamps of objects in a store, by URL, as they were listed just now.
     """
-    with collector.off():
-        known = list(_known(places, index, versions))
+    known = list(_known(places, index, versions))
     new = iter(_read_new([place for place, seen in zip(places, known) if seen is None], index, versions))
     return [seen or next(new) for seen in known]
 

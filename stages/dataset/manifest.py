@@ -16,7 +16,7 @@ from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Optional
 
-from stages.common import collector, sums
+from stages.common import sums
 from stages.common.errors import InputError
 from stages.common.files import replacing
 from stages.common.layout import SUBSETS
@@ -103,7 +103,7 @@ def _lines(rows: Iterable[Row], more: int) -> Iterator[str]:
 def read(path: Path) -> Manifest:
     """The manifest at ``path``. Raises InputError where it is not as :func:`write` left it."""
     sums.check([path])
-    with open(path, "rb") as file, collector.off():
+    with open(path, "rb") as file:
         return _parsed(file, path)
 
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from stages.common import sums
 from stages.common.documents import Document
-from stages.common.files import mapped_array, replacing
+from stages.common.files import replacing
 from stages.common.layout import FEATURES
 from stages.dataset.lists import Row
 from stages.features import recordio
+from stages.features.mapped import mapped_array
 from stages.features.recipe import Recipe
 
 ABOUT, WORK = FEATURES / "features.json", FEATURES / "work.json"

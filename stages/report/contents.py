@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Optional
 
 from stages.backbones import catalogue
+from stages.classifier import grid
 from stages.classifier.curves import KEPT, Curves
+from stages.classifier.grid import Trial
 from stages.classifier.scores import Kept, Labels, TestMetrics
-from stages.classifier.trained import HeadInfo
+from stages.classifier.trained import Chosen, HeadInfo
 from stages.common import params
 from stages.common.errors import InputError
 from stages.common.layout import MANIFEST, SPLIT
@@ -30,7 +32,8 @@ class Contents:
     paths: as in the manifest. root: the folder, or its URL, to which they are relative.
     pictures: by row, of those that ``figures.surest_mistakes`` and ``figures.least_sure`` name; None where the image
     is not to be had.
-    curves, kept, work: what the stages before it measured.
+    curves, kept, trials, work: what the stages before it measured. chosen: what was best of the training's
+    settings. refitted: whether the best was trained anew on train and valid.
     origin: {name: what to say}. made_of: {heading: {name: what to say}}. audit: None where there was none.
     """
 
@@ -44,6 +47,9 @@ class Contents:
     pictures: dict[int, Optional[Picture]]
     curves: Curves
     kept: Kept
+    trials: list[Trial]
+    chosen: Chosen
+    refitted: bool
     work: Work
     origin: dict[str, str]
     made_of: dict[str, dict[str, str]]
@@ -81,6 +87,9 @@ def gather(
         pictures=_pictures(shown, paths, given.dataset, info),
         curves=curves,
         kept=kept,
+        trials=grid.read(),
+        chosen=info.chosen,
+        refitted=info.train.refit,
         work=work,
         origin=origin(),
         made_of=made_of(given, info, metrics.images),

@@ -7,6 +7,8 @@ from typing import NamedTuple, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.classifier.grid import Rule, Trial
+from stages.classifier.reliability import Bin
 from stages.classifier.scores import Labels
 
 Probabilities = NDArray[np.float64]  # (n, classes)
@@ -74,6 +76,77 @@ class Chart(NamedTuple):
     marked: int
     marked_x: float
     half: float
+
+
+class Cell(NamedTuple):
+    """How a head did (see ``grid.Trial``). shade: from 0, the worst of its map, to 1, the best.
+
+    best: whether it was chosen.
+    """
+
+    trial: Trial
+    shade: float
+    best: bool
+
+
+class Grid(NamedTuple):
+    """The heads that were trained: rows[learning rate][weight decay], both ascending."""
+
+    rates: list[float]
+    decays: list[float]
+    rows: list[list[Cell]]
+
+
+def grid(trials: Sequence[Trial], chosen: Rule) -> Grid:
+    """The map of ``trials``, which have all combinations of some rates and decays; chosen: of the best."""
+    by_rule = {trial.rule: trial for trial in trials}
+    rates, decays = (sorted({rule[i] for rule in by_rule}) for i in (0, 1))
+    # By rank: a head that learns too fast may have a loss a hundred times that of the others.
+    ranks = {trial.rule: rank for rank, trial in enumerate(sorted(trials, key=lambda trial: -trial.valid_loss))}
+
+    def cell(rule: Rule) -> Cell:
+        return Cell(by_rule[rule], round(ranks[rule] / max(1, len(trials) - 1), 3), rule == chosen)
+
+    return Grid(rates, decays, [[cell(Rule(rate, decay)) for decay in decays] for rate in rates])
+
+
+class Column(NamedTuple):
+    """A bin of the reliability diagram as a column of a drawing: its place and size, and what it says."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    says: str
+
+
+class Reliability(NamedTuple):
+    """The reliability diagram in a square drawing with the side ``side``; columns: of the bins that have images.
+
+    ticks: (place from the left or the bottom, what to write).
+    """
+
+    side: int
+    left: int
+    bottom: int
+    columns: list[Column]
+    ticks: list[tuple[float, str]]
+
+
+def reliability(bins: Sequence[Bin]) -> Reliability:
+    """How often the images of each bin of probability were right; where that is as often as said, on the diagonal."""
+    side, left, bottom = 260, 46, 220
+    span = bottom - 12
+    width = span / len(bins)
+    columns = []
+    for number, (images, probability, accuracy) in enumerate(bins):
+        if images:
+            says = (
+                f"{images:,} image{'s' if images != 1 else ''} with {probability:.1%} on the mean: {accuracy:.1%} right"
+            )
+            place = round(left + number * width, 1), round(bottom - accuracy * span, 1)
+            columns.append(Column(*place, round(width - 1, 1), round(accuracy * span, 1), says))
+    return Reliability(side, left, bottom, columns, [(round(t * span, 1), f"{t:g}") for t in (0, 0.25, 0.5, 0.75, 1)])
 
 
 def surest_mistakes(probabilities: Probabilities, labels: Labels, most: int = MISTAKES) -> list[int]:

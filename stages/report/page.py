@@ -13,6 +13,8 @@ from typing import NamedTuple, Optional
 
 import jinja2
 
+from stages.classifier import reliability
+from stages.classifier.grid import Rule
 from stages.common.files import write_text
 from stages.dataset.places import within
 from stages.features.records import Work
@@ -75,6 +77,10 @@ def write(path: Path, contents: Contents) -> None:
             ("Top-1 accuracy", figures.chart(curves.top1._asdict(), best_epoch, ceiling=1.0)),
         ],
         kept=contents.kept,
+        chosen=contents.chosen,
+        refitted=contents.refitted,
+        grid=figures.grid(contents.trials, Rule(contents.chosen.lr, contents.chosen.weight_decay)),
+        reliability=figures.reliability(reliability.bins(probabilities, labels)),
         epoch_seconds=curves.seconds,
         confusion=confusion.tolist(),
         heat_map=figures.heat_map(confusion) if len(classes) > TABLE_CLASSES else None,

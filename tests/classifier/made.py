@@ -3,6 +3,8 @@
 import numpy as np
 
 from stages.backbones import parameters, zoo
+from stages.classifier.trained import Chosen
+from stages.common.params import Train
 from stages.features.records import FeaturesInfo, Work
 
 
@@ -13,6 +15,16 @@ def clouds(classes=4, per_class=10, dim=16, spread=0.3, seed=0):
     labels = rng.permutation(np.arange(classes * per_class) % classes)
     features = centres[labels] + spread * rng.standard_normal((len(labels), dim))
     return features.astype(np.float32), labels
+
+
+def settings(**values):
+    """The section ``train`` of the params: full batches of all data and no dropout, unless told otherwise.
+
+    ``values`` may be beyond what params.yaml can have.
+    """
+    given = {"optimizer": "adam", "lr": 0.05, "epochs": 3, "batch_size": 1000, "weight_decay": 0.0, "seed": 0}
+    given |= {"schedule": "constant", "class_weights": "none", "refit": False}
+    return Train(**given, dropout=0.0, trainable="last").model_copy(update=values)
 
 
 def network():
@@ -30,6 +42,11 @@ def features_info(**values):
         "classes": ["cat", "dög", "red panda"],
     }  # fmt: skip
     return FeaturesInfo(**{**given, **values})
+
+
+def chosen(**values):
+    """What might have been best of the settings of a training."""
+    return Chosen(**{"lr": 0.01, "weight_decay": 0.0, "epochs": 2, "temperature": 1.0, **values})
 
 
 def featurizing():

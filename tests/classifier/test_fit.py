@@ -9,19 +9,12 @@ from stages.classifier import head
 from stages.classifier.fit import fit
 from stages.classifier.scores import score
 from stages.common.errors import InputError
-from stages.common.params import Train
-from tests.classifier.made import clouds, network
+from tests.classifier.made import clouds, network, settings
 from tests.conftest import BACKBONE
 
 CPU = mx.cpu()
 OPTIMIZERS = ["adam", "sgd", "nag", "rmsprop", "adagrad"]
 CURVES = ["train/loss", "train/top1", "valid/loss", "valid/top1", "seconds"]
-
-
-def settings(**values):
-    """The section ``train`` of the params: full batches of all data and no dropout, unless told otherwise."""
-    given = {"optimizer": "adam", "lr": 0.05, "epochs": 3, "batch_size": 1000, "weight_decay": 0.0, "seed": 0}
-    return Train(**{**given, "dropout": 0.0, "trainable": "last", **values})
 
 
 class Curves:
@@ -39,16 +32,24 @@ class Curves:
 
 
 def fitted(built, data, valid=None, **values):
-    """Trains; returns (best epoch, the curves, weights (classes, width + 1) of the last layer, bias last)."""
+    """Trains; returns what :func:`fit` does, the curves, weights (classes, width + 1) of the last layer, bias last.
+
+    What the calibration divided the weights by, they are multiplied with.
+    """
     curves = Curves()
-    best, seconds = fit(built, data, valid or data, settings(**values), curves)
-    assert len(seconds) == curves.epochs == settings(**values).epochs
-    return best, curves.values, weights(built)
+    found = fit(built, data, valid or data, settings(**values), curves)
+    assert len(found.epochs) == curves.epochs == settings(**values).epochs
+    output = built.trained[-1]
+    for parameter in (output.weight, output.bias):
+        parameter.set_data(parameter.data(built.contexts[0]).copyto(CPU) * found.temperature)
+    return found, curves.values, weights(built)
 
 
 def weights(built):
     output = built.trained[-1]
-    return np.hstack([output.weight.data().asnumpy(), output.bias.data().asnumpy()[:, None]])
+    return np.hstack(
+        [value.data(built.contexts[0]).asnumpy().reshape(built.classes, -1) for value in (output.weight, output.bias)]
+    )
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_dropout_is_at_work_in_training_and_not_in_validation(build, dropout, sa
     data = clouds()
     built = build(dropout=dropout)
     _, curves, _ = fitted(built, data, optimizer="sgd", lr=1e-30, epochs=1)
-    assert curves["valid/loss"] == [score(built.blocks(data[0]), data[1]).loss]
+    assert curves["valid/loss"] == pytest.approx([score(built.blocks(data[0]), data[1]).loss], rel=1e-6)
     assert (curves["train/loss"] == pytest.approx(curves["valid/loss"], rel=1e-5)) == same
 
 
@@ -168,7 +169,7 @@ def test_training_is_the_same_from_either_cut(vgg):
         fitted(head.build(network(), cut, 3, 0.0, "last", [CPU]), (x, labels), lr=1e-3, batch_size=10)
         for cut, x in (("conv", features), ("fc6", behind_fc6(vgg, features)))
     )
-    assert conv[0] == fc6[0]
+    assert conv[0].best.best_epoch == fc6[0].best.best_epoch
     for name in CURVES[:-1]:
         assert conv[1][name] == pytest.approx(fc6[1][name], abs=1e-4)
     np.testing.assert_allclose(conv[2], fc6[2], atol=1e-4)
@@ -177,27 +178,136 @@ def test_training_is_the_same_from_either_cut(vgg):
 # --- Which epoch is kept ---------------------------------------------------------------------------------------------
 
 
-def test_the_first_of_the_best_epochs_is_kept(build):
-    # A few hard samples and long steps: the accuracy goes up and down.
+def test_the_epoch_with_the_least_loss_is_kept(build):
+    # A few hard samples and long steps: the loss goes up and down.
     data, valid = clouds(spread=2.0), clouds(per_class=3, spread=2.0, seed=1)
     built = build(dropout=0.5)
-    best, curves, kept = fitted(built, data, valid, lr=0.5, epochs=30, batch_size=4, seed=2)
-    top1 = curves["valid/top1"]
-    assert top1.count(max(top1)) > 1 and max(top1) > top1[-1] and max(top1) > top1[0], "too easy for this test"
-    assert best == 1 + top1.index(max(top1))
+    found, curves, kept = fitted(built, data, valid, lr=0.5, epochs=30, batch_size=4, seed=2)
+    losses, best = curves["valid/loss"], found.best.best_epoch
+    assert min(losses) < min(losses[0], losses[-1]), "too easy for this test"
+    assert best == 1 + losses.index(min(losses))
     scores = score(built.blocks(valid[0]), valid[1])
-    assert (scores.top1, scores.loss) == (top1[best - 1], curves["valid/loss"][best - 1])
+    assert (scores.top1, scores.loss) == pytest.approx((curves["valid/top1"][best - 1], losses[best - 1]), rel=1e-4)
+    assert found.valid == pytest.approx(scores, rel=1e-4)
     # The weights are those of a training that ended with this epoch.
-    np.testing.assert_array_equal(
-        kept, fitted(build(dropout=0.5), data, valid, lr=0.5, epochs=best, batch_size=4, seed=2)[2]
-    )
+    ended = fitted(build(dropout=0.5), data, valid, lr=0.5, epochs=best, batch_size=4, seed=2)[2]
+    np.testing.assert_allclose(kept, ended, rtol=1e-5, atol=1e-6)
 
 
 def test_an_epoch_that_gets_nothing_right_is_kept_if_there_is_no_better(build):
     features, labels = clouds()
-    best, curves, _ = fitted(build(), (features, labels), (features, (labels + 1) % 4), epochs=2, lr=1.0)
+    found, curves, _ = fitted(build(), (features, labels), (features, (labels + 1) % 4), epochs=2, lr=1.0)
     assert curves["valid/top1"] == [0, 0]
-    assert best == 1
+    assert found.best.best_epoch == 1
+
+
+# --- Many heads ------------------------------------------------------------------------------------------------------
+
+HARD = {"data": clouds(spread=2.0), "valid": clouds(per_class=3, spread=2.0, seed=1)}
+
+
+def test_heads_side_by_side_learn_what_each_learns_alone(build):
+    grid = {"lr": [0.1, 0.003], "weight_decay": [0.0, 0.3]}
+    found = fitted(build(), **HARD, **grid, epochs=1, batch_size=7)[0]
+    assert [tuple(trial.rule) for trial in found.trials] == [(0.1, 0.0), (0.1, 0.3), (0.003, 0.0), (0.003, 0.3)]
+    for trial in found.trials:
+        lr, decay = trial.rule
+        (alone,) = fitted(build(), **HARD, lr=lr, weight_decay=decay, epochs=1, batch_size=7)[0].trials
+        assert trial.valid_loss == pytest.approx(alone.valid_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("trainable", ["last", "all"])
+def test_the_best_of_several_is_what_it_would_be_alone(workspace, weights_file, trainable):
+    workspace(BACKBONE, weights_file)
+
+    def run(**values):
+        built = head.build(network(), "pool", 4, 0.0, trainable, [CPU])
+        return fitted(built, **HARD, **values, epochs=6, batch_size=7, trainable=trainable)
+
+    found, curves, kept = run(lr=[0.3, 0.1, 0.03, 0.01, 0.001], weight_decay=0.01)
+    assert found.best == min(found.trials, key=lambda trial: trial.valid_loss)
+    lr, decay = found.best.rule
+    alone, its_curves, its = run(lr=lr, weight_decay=decay)
+    assert found.best.best_epoch == alone.best.best_epoch
+    for name in CURVES[:-1]:
+        assert curves[name] == pytest.approx(its_curves[name], rel=1e-4)
+    np.testing.assert_allclose(kept, its, rtol=1e-4, atol=1e-5)
+
+
+# --- After the choice ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trainable", ["last", "all"])
+def test_a_refit_learns_from_both_subsets_for_as_many_epochs_as_were_best(workspace, weights_file, trainable):
+    workspace(BACKBONE, weights_file)
+
+    def run(data, valid, **values):
+        built = head.build(network(), "pool", 4, 0.0, trainable, [CPU])
+        return fitted(built, data, valid, lr=0.3, batch_size=7, trainable=trainable, **values)
+
+    data, valid = HARD["data"], HARD["valid"]
+    found, _, kept = run(data, valid, epochs=6, refit=True)
+    epochs = found.best.best_epoch
+    assert epochs < 6
+    both = tuple(np.concatenate(parts) for parts in zip(data, valid))
+    # Validated on what it learnt last: the last epoch is the best.
+    again = run(both, both, epochs=epochs)
+    assert again[0].best.best_epoch == epochs
+    np.testing.assert_allclose(kept, again[2], rtol=1e-4, atol=1e-5)
+    # The figures are those of the choice.
+    chosen = run(data, valid, epochs=6)[0]
+    assert (found.valid, found.temperature) == (chosen.valid, chosen.temperature)
+
+
+def test_balanced_is_as_if_every_class_had_as_many(build):
+    features, labels = clouds(classes=2, per_class=40, spread=2.0)
+    many, few = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:5]
+    # The mean over a batch of all rows does not depend on their order.
+    balanced, repeated = (
+        fitted(build(classes=2), (features[rows], labels[rows]), HARD["valid"][:1] + (HARD["valid"][1] % 2,), **values)
+        for rows, values in (
+            (np.concatenate([many, few]), {"optimizer": "sgd", "class_weights": "balanced"}),
+            (np.concatenate([many, *[few] * 8]), {"optimizer": "sgd"}),
+        )
+    )
+    np.testing.assert_allclose(balanced[2], repeated[2], rtol=1e-4, atol=1e-6)
+    assert balanced[1]["train/loss"] == pytest.approx(repeated[1]["train/loss"], rel=1e-5)
+
+
+def test_balanced_is_no_difference_where_all_classes_have_as_many(build):
+    data = clouds()
+    plain, balanced = (fitted(build(), data, class_weights=kind)[2] for kind in ("none", "balanced"))
+    np.testing.assert_array_equal(plain, balanced)
+
+
+def test_the_temperature_is_in_the_last_layer(build):
+    built = build()
+    found = fit(built, *HARD.values(), settings(epochs=2), Curves())
+    assert score(built.blocks(HARD["valid"][0]), HARD["valid"][1]).top1 == found.valid.top1
+    assert score(built.blocks(HARD["valid"][0]), HARD["valid"][1]).loss < found.valid.loss
+    assert found.temperature != 1
+
+
+# --- Layers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_one_layer_learns_in_numpy_what_it_learns_in_mxnet(workspace, weights_file, optimizer):
+    workspace(BACKBONE, weights_file)
+    kept = []
+    for trainable in ("last", "all"):
+        built = head.build(network(), "pool", 4, 0.0, trainable, [CPU])
+        values = {"optimizer": optimizer, "schedule": "cosine", "trainable": trainable, "class_weights": "balanced"}
+        # MXNet's nag takes part of the decay from the weights that it has just changed.
+        decay = 0.0 if optimizer == "nag" else 0.05
+        features, labels = HARD["data"]
+        data = features[:-7], labels[:-7]
+        kept.append(fitted(built, data, HARD["valid"], **values, lr=0.02, weight_decay=decay, batch_size=7, epochs=4))
+    (ours, curves, weights), (theirs, their_curves, their_weights) = kept
+    assert ours.best.best_epoch == theirs.best.best_epoch
+    for name in CURVES[:-1]:
+        assert curves[name] == pytest.approx(their_curves[name], rel=1e-4)
+    np.testing.assert_allclose(weights, their_weights, rtol=1e-3, atol=1e-5)
 
 
 # --- The seed --------------------------------------------------------------------------------------------------------
@@ -230,8 +340,8 @@ def test_several_devices_learn_what_one_does(workspace, weights_file, count):
     data = clouds()
 
     def run(contexts):
-        built = head.build(network(), "pool", 4, 0.0, "last", contexts)
-        return fitted(built, data, batch_size=13, epochs=4, lr=0.01)
+        built = head.build(network(), "pool", 4, 0.0, "all", contexts)
+        return fitted(built, data, batch_size=13, epochs=4, lr=0.01, trainable="all")
 
     best, curves, one = run([CPU])
     several = run([mx.cpu(number) for number in range(count)])
@@ -240,12 +350,23 @@ def test_several_devices_learn_what_one_does(workspace, weights_file, count):
         np.testing.assert_allclose(several[1][name], curves[name], atol=1e-5)
 
 
+def test_frozen_layers_are_shared_by_several_devices(vgg):
+    features, labels = maps()
+
+    def run(contexts):
+        built = head.build(network(), "conv", 3, 0.0, "last", contexts)
+        return fitted(built, (features.asnumpy(), labels), lr=1e-3, batch_size=10)
+
+    one, several = run([CPU]), run([mx.cpu(0), mx.cpu(1)])
+    np.testing.assert_allclose(several[2], one[2], atol=1e-5)
+
+
 def test_all_dense_layers_can_learn(vgg):
     rng = np.random.default_rng(0)
     features, labels = np.abs(rng.standard_normal((12, 4096), dtype=np.float32)), np.arange(12) % 3
     built = head.build(network(), "fc6", 3, 0.0, "all", [CPU])
     before = [p.data().asnumpy() for p in built.trained[:-1].collect_params().values()]
-    losses = fitted(built, (features, labels), lr=1e-5, epochs=5)[1]["train/loss"]
+    losses = fitted(built, (features, labels), lr=1e-5, epochs=5, trainable="all")[1]["train/loss"]
     after = [p.data().asnumpy() for p in built.trained[:-1].collect_params().values()]
     assert len(before) == 2
     assert not any(np.array_equal(a, b) for a, b in zip(before, after))

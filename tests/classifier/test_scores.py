@@ -97,18 +97,20 @@ def test_a_class_that_is_never_right_has_zero():
 
 def test_training_metrics_are_flat_and_rounded():
     train, valid = Scores(0.12345678, 0.5, 1.0), Scores(1 / 3, 2 / 3, 1.0)
-    kept = Kept.of(2, train, valid)
-    assert list(TrainMetrics.of(kept).model_dump().items()) == [
+    kept = Kept.of(2, 3, train, valid)
+    assert list(TrainMetrics.of(kept, 0.01, 0.0, 15).model_dump().items()) == [
         ("valid_top1", 0.666667), ("valid_loss", 0.333333), ("best_epoch", 2),
+        ("lr", 0.01), ("weight_decay", 0.0), ("refit", 15),
     ]  # fmt: skip
     assert list(kept.model_dump().items()) == [
-        ("best_epoch", 2), ("train_loss", 0.123457), ("train_top1", 0.5), ("train_top5", 1.0),
+        ("best_epoch", 2), ("epochs", 3), ("train_loss", 0.123457), ("train_top1", 0.5), ("train_top5", 1.0),
         ("valid_loss", 0.333333), ("valid_top1", 0.666667), ("valid_top5", 1.0),
     ]  # fmt: skip
 
 
 def test_classes_without_images_do_not_count_in_the_mean_of_the_classes():
-    metrics = scores.TestMetrics.of(Scores(1 / 3, 2 / 3, 1.0), np.array([1.0, np.nan, 0.5]), 6)
+    metrics = scores.TestMetrics.of(Scores(1 / 3, 2 / 3, 1.0), np.array([1.0, np.nan, 0.5]), 0.1, 6)
     assert list(metrics.model_dump().items()) == [
-        ("top1", 0.666667), ("top5", 1.0), ("mean_class_accuracy", 0.75), ("loss", 0.333333), ("images", 6),
+        ("top1", 0.666667), ("top5", 1.0), ("mean_class_accuracy", 0.75), ("loss", 0.333333), ("ece", 0.1),
+        ("images", 6),
     ]  # fmt: skip

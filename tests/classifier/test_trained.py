@@ -14,7 +14,7 @@ from stages.common import params, sums
 from stages.common.errors import InputError
 from stages.common.layout import MODEL, WEIGHTS
 from stages.features.records import ABOUT
-from tests.classifier.made import features_info, network
+from tests.classifier.made import chosen, features_info, network
 
 CPU = mx.cpu()
 
@@ -36,7 +36,7 @@ def built(cut="fc6", trainable="last", seed=1):
 def save(made, cut="fc6", dim=4096):
     """As the stage does; returns what was saved about it."""
     about, weights, train = features_info(cut=cut, dim=dim), parameters.read_info(), params.load().train
-    trained.save(made, about, weights, train, 20, 10)
+    trained.save(made, about, weights, train, chosen(), 20, 10)
     return about, weights, train
 
 

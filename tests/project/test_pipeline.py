@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 
 from bench.pictures import photo, save_folder
@@ -168,11 +169,11 @@ def test_interrupting_featurize_leaves_the_old_features(change):
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    # Its bar appears when the workers are started, and they take a while to get ready.
-    begun = ""
-    while "featurizing" not in begun:
-        begun += process.stderr.read(1) or pytest.fail(begun)
-    time.sleep(0.5)
+    # Workers take a while to get ready.
+    while not psutil.Process(process.pid).children():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
     _, printed = process.communicate(timeout=60)
     assert process.returncode != 0

@@ -11,6 +11,7 @@ import pytest
 from bench.pictures import encoded, photo
 from stages.classifier import scores
 from stages.classifier.curves import Curve, Curves
+from stages.classifier.grid import Rule, Trial
 from stages.findings.finding import AuditMetrics, Finding
 from stages.report import page as report
 from stages.report.contents import Contents
@@ -18,7 +19,7 @@ from stages.report.figures import least_sure, surest_mistakes
 from stages.report.findings import SAID, Honest, Kind, Plane, Section, Shown
 from stages.report.pictures import Picture, thumbnail
 from tests.browser import opened
-from tests.classifier.made import featurizing
+from tests.classifier.made import chosen, featurizing
 
 pytestmark = pytest.mark.xdist_group("report")
 
@@ -48,7 +49,7 @@ def contents(classes, per_class=8, epochs=6, seed=0, **changed):
     falling, rising = [2 / e for e in range(1, epochs + 1)], [1 - 0.5 / e for e in range(1, epochs + 1)]
     made = {
         "title": "made up",
-        "metrics": scores.TestMetrics(images=len(labels), **found._asdict(), mean_class_accuracy=0.5),
+        "metrics": scores.TestMetrics(images=len(labels), **found._asdict(), mean_class_accuracy=0.5, ece=0.0125),
         "classes": classes,
         "labels": labels,
         "probabilities": probabilities,
@@ -56,7 +57,10 @@ def contents(classes, per_class=8, epochs=6, seed=0, **changed):
         "root": Path("/photos"),
         "pictures": {row: Picture(jpeg(row % 4), jpeg(row % 4)) for row in shown},
         "curves": Curves(Curve(falling, falling), Curve(rising, rising), [0.5] * epochs),
-        "kept": scores.Kept.of(max(1, epochs - 1), found, found),
+        "kept": scores.Kept.of(max(1, epochs - 1), epochs, found, found),
+        "trials": [Trial(Rule(0.01, 0.0), 2, 0.5, 0.5, None)],
+        "chosen": chosen(),
+        "refitted": False,
         "work": featurizing(),
         "origin": {"commit": "0123456789", "MXNet": "1.9.1"},
         "made_of": {"Data": {"data set": "digits"}, "Training": {"lr": "0.01"}},

@@ -13,7 +13,8 @@ from bench.pictures import encoded, photo
 from stages import evaluate
 from stages.backbones.parameters import WeightsInfo
 from stages.backend.mx import mx
-from stages.classifier import curves, head, trained
+from stages.classifier import curves, grid, head, trained
+from stages.classifier.grid import Rule, Trial
 from stages.classifier.scores import Kept, Scores
 from stages.common import params
 from stages.common.errors import InputError
@@ -23,7 +24,7 @@ from stages.dataset import lists, manifest
 from stages.dataset.lists import Row
 from stages.features import records
 from stages.findings import finding, flat
-from tests.classifier.made import features_info, featurizing, network
+from tests.classifier.made import chosen, features_info, featurizing, network
 from tests.conftest import BACKBONE
 
 WIDTH = 256
@@ -71,12 +72,14 @@ def stage(workspace, weights_file):
         about,
         WeightsInfo(**weights, parameters=470072),
         params.load().train.model_copy(update={"epochs": 3}),
+        chosen(),
         20,
         10,
     )
     shutil.rmtree(WEIGHTS)
     scores = Scores(0.5, 0.5, 1.0)
-    Kept.of(2, scores, scores).save(curves.KEPT)
+    Kept.of(2, 3, scores, scores).save(curves.KEPT)
+    grid.write([Trial(Rule(0.01, 0.0), 2, 0.5, 0.5, None)])
     featurizing().save(records.WORK)
     finding.write([], CLASSES)
     finding.AuditMetrics.of([], 36, 0).save(finding.COUNTS)
@@ -98,7 +101,7 @@ def test_the_report_has_the_accuracy_without_leaked_images(stage):
 def test_metrics(stage, capsys):
     evaluate.main()
     metrics = json.loads((METRICS / "test.json").read_text())
-    assert list(metrics) == ["top1", "top5", "mean_class_accuracy", "loss", "images"]
+    assert list(metrics) == ["top1", "top5", "mean_class_accuracy", "loss", "ece", "images"]
     logits = np.array([logits for _, logits in ROWS], np.float64)
     likelihood = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert metrics["images"] == 6
@@ -106,6 +109,10 @@ def test_metrics(stage, capsys):
     assert metrics["top1"] == pytest.approx(3 / 6, abs=1e-6)
     # The logits of the fourth row put its class behind five others.
     assert metrics["top5"] == pytest.approx(5 / 6, abs=1e-6)
+    right = likelihood.argmax(axis=1) == [label for label, _ in ROWS]
+    bins = [(likelihood.max(axis=1) * 15).astype(int) == number for number in range(15)]
+    gaps = [abs((likelihood.max(axis=1) - right)[rows].sum()) for rows in bins]
+    assert metrics["ece"] == pytest.approx(sum(gaps) / 6, abs=1e-6)
     # cat 1/2, dög 1/2, red panda 0/1, ant 1/1; the others have no images.
     assert metrics["mean_class_accuracy"] == pytest.approx((0.5 + 0.5 + 0 + 1) / 4)
     assert capsys.readouterr().out == "6 test images: top-1 0.5000, top-5 0.8333\n"

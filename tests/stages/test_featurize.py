@@ -65,23 +65,30 @@ def test_every_record_is_of_the_image_that_its_list_names(trained, monkeypatch):
     assert len(seen) == 24
 
 
-# MXNet takes longer to load than all else that these two have to do.
-WITHOUT_MXNET = """
+# Both take longer to load than all else that these stages have to do.
+WITHOUT = """
 import sys
-sys.modules["mxnet"] = None
-from stages import evaluate, featurize
-featurize.main()
-evaluate.main()
+sys.modules["{library}"] = None
+from stages import {first}, {second}
+{first}.main()
+{second}.main()
 """
 
 
-def test_where_no_feature_is_missing_mxnet_is_not_needed_nor_to_evaluate(trained, tmp_path):
+@pytest.mark.parametrize(
+    ("library", "first", "second", "said"),
+    [
+        ("mxnet", "featurize", "evaluate", f"24 images, 0 through {BACKBONE}, 24 reused\n"),
+        ("numpy", "images", "split", "folder: 24 images of"),
+    ],
+)
+def test_where_nothing_is_missing_large_libraries_are_not_needed(trained, tmp_path, library, first, second, said):
     shutil.copytree(trained, tmp_path / "copy")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", WITHOUT_MXNET]
+    command = [sys.executable, "-c", WITHOUT.format(library=library, first=first, second=second)]
     done = subprocess.run(command, cwd=tmp_path / "copy", env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"24 images, 0 through {BACKBONE}, 24 reused\n")
+    assert done.stdout.startswith(said)
 
 
 def test_images_are_where_the_data_set_is_and_their_digests_are_the_manifests(workspace, weights_file):

@@ -5,10 +5,11 @@ import os
 
 import pytest
 
+from bench.project import set_params
 from stages import evaluate, train
 from stages.backbones import parameters
 from stages.backend.mx import mx
-from stages.classifier import curves, trained
+from stages.classifier import curves, grid, trained
 from stages.classifier.scores import Kept, TrainMetrics, score
 from stages.common import params, sums
 from stages.common.errors import InputError
@@ -54,6 +55,7 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
             *tables,
             "metrics/curves/kept.json",
             "metrics/curves/metrics.json",
+            "metrics/grid.csv",
             "metrics/train.json",
             "data/model/head.json",
             "data/model/head.params",
@@ -70,34 +72,48 @@ def test_the_stage_writes_model_metrics_and_curves(stage, capsys):
     assert info.weights == parameters.read_info()
     assert (info.train, info.train_images, info.valid_images) == (params.load().train, 24, 9)
     metrics = json.loads((METRICS / "train.json").read_text())
-    assert list(metrics) == ["valid_top1", "valid_loss", "best_epoch"]
+    assert list(metrics) == ["valid_top1", "valid_loss", "best_epoch", "lr", "weight_decay", "refit"]
     assert 1 <= metrics["best_epoch"] <= 4 and metrics["valid_top1"] == 1
     kept = Kept.load(curves.KEPT)
     assert (kept.train_top1, kept.train_top5, kept.valid_top5) == (1, 1, 1)
     assert min(curves.read(4).seconds) > 0
-    assert printed == f"best epoch {metrics['best_epoch']} of 4: top-1 1.0000 train, 1.0000 valid\n"
+    lr, decay, epoch = metrics["lr"], metrics["weight_decay"], metrics["best_epoch"]
+    assert info.chosen.model_dump().items() >= {"lr": lr, "weight_decay": decay, "epochs": epoch}.items()
+    assert metrics["refit"] == 33
+    tried = len(info.train.rates) * len(info.train.decays)
+    assert [trial.rule for trial in grid.read()].count((lr, decay)) == 1 and len(grid.read()) == tried
+    assert printed == (
+        f"best of {tried}: lr {lr:g}, weight decay {decay:g}, epoch {epoch} of 4: top-1 1.0000 train, 1.0000 valid\n"
+    )
 
 
-def test_metrics_are_those_of_the_saved_head(stage):
+def test_metrics_are_those_of_the_saved_head_before_calibration(stage):
+    set_params(stage / "params.yaml", train={"refit": False, "epochs": 4})
     train.main()
     metrics = TrainMetrics.load(METRICS / "train.json").model_dump()
     metrics |= Kept.load(curves.KEPT).model_dump()
+    assert metrics["refit"] == 0
     head = trained.load()
     for subset in ("train", "valid"):
         features, labels = records.read(subset)
-        scores = score([head.logits(features)], labels)
+        scores = score([head.logits(features) * head.info.chosen.temperature], labels)
         for name, value in scores._asdict().items():
             assert metrics[f"{subset}_{name}"] == pytest.approx(value, abs=1e-6)
 
 
 def test_the_stage_run_again_leaves_the_same_bytes(stage):
     def outputs():
-        kept = ("data/model/", "metrics/curves/plots/metrics/train/", "metrics/curves/plots/metrics/valid/")
+        kept = (
+            "data/model/",
+            "metrics/grid",
+            "metrics/curves/plots/metrics/train/",
+            "metrics/curves/plots/metrics/valid/",
+        )
         return {path: (stage / path).read_bytes() for path in everything(stage) if path.startswith(kept)}
 
     train.main()
     first = outputs()
-    assert len(first) == 7
+    assert len(first) == 8
     train.main()
     assert outputs() == first
 

@@ -4,7 +4,6 @@ import importlib.util
 from pathlib import Path
 from typing import Optional
 
-import numpy as np
 from PIL import Image
 
 from stages.common.caches import user_cache
@@ -45,6 +44,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _write(destination: Path) -> None:
+    import numpy as np  # once for all: a look at what is there does without it
+
     for name in CLASSES:
         (destination / name).mkdir()
     for number, row in enumerate(np.loadtxt(_table(), delimiter=",")):

@@ -1,0 +1,172 @@
+"""The default head against others, on the same features and splits: ``python -m bench.heads``.
+
+Top-1, loss and calibration error on the test images, means over split seeds, and the seconds of one training, choice
+included. One head at each learning rate; scikit-learn's LogisticRegression with C chosen on the validation images and
+refitted on both; ridge regression in closed form, chosen and refitted the same way; a plain loop in PyTorch.
+"""
+
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.prepare import PEERS
+from bench.sets import Set, sets, splits
+from stages.backbones import zoo
+from stages.backend.mx import mx
+from stages.classifier import calibration, fit, head, reliability
+from stages.classifier.head import Features
+from stages.classifier.scores import Labels, score, softmax
+from stages.common import params
+
+SEEDS = 5
+STRENGTHS = 10.0 ** np.arange(-3, 2.1, 0.5)
+RIDGES = 10.0 ** np.arange(-2, 4.1, 0.5)
+EPOCHS = 40  # of the loop in PyTorch
+
+
+class Data(NamedTuple):
+    """The subsets of a split: features and labels."""
+
+    train: tuple[Features, Labels]
+    valid: tuple[Features, Labels]
+    test: tuple[Features, Labels]
+
+    @property
+    def both(self) -> tuple[Features, Labels]:
+        """Train and valid."""
+        return np.concatenate([self.train[0], self.valid[0]]), np.concatenate([self.train[1], self.valid[1]])
+
+
+# From a split and a seed to logits of its test images.
+Method = Callable[[Data, int], NDArray[Any]]
+
+
+class Log:
+    """Curves that nobody looks at."""
+
+    def log_metric(self, name: str, val: float) -> None:
+        """Nothing."""
+
+    def next_step(self) -> None:
+        """Nothing."""
+
+
+def ours(**changed: Any) -> Method:
+    """The stage's training, by the section ``train`` of the shipped params, ``changed``."""
+    settings = params.load().train.model_copy(update=changed)
+
+    def run(data: Data, seed: int) -> NDArray[Any]:
+        classes = int(data.train[1].max()) + 1
+        built = head.build(zoo.build("efficientnet_lite0"), "pool", classes, settings.dropout, "last", [mx.cpu()])
+        fit.fit(built, data.train, data.valid, settings.model_copy(update={"seed": seed}), Log())
+        return built.logits(data.test[0])
+
+    return run
+
+
+def logistic(data: Data, seed: int) -> NDArray[Any]:
+    """scikit-learn's, C by the loss on the validation images, refitted on both."""
+    from sklearn.linear_model import LogisticRegression
+
+    def fitted(strength: float, x: Features, y: Labels) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return LogisticRegression(C=strength, max_iter=200).fit(x.astype(np.float32), y)
+
+    def loss(strength: float) -> float:
+        found = fitted(strength, *data.train).predict_log_proba(data.valid[0].astype(np.float32))
+        return -float(found[np.arange(len(found)), data.valid[1]].mean())
+
+    best = min(STRENGTHS, key=loss)
+    return np.asarray(fitted(best, *data.both).decision_function(data.test[0].astype(np.float32)))
+
+
+def ridge(data: Data, seed: int) -> NDArray[Any]:
+    """Least squares on one-hot targets, the penalty by the accuracy on the validation images, refitted on both.
+
+    Its outputs are no logits: a temperature chosen on the validation images makes them some.
+    """
+
+    def outputs(penalty: float, learnt: tuple[Features, Labels], x: Features) -> NDArray[Any]:
+        features, labels = learnt[0].astype(np.float64), learnt[1]
+        mean, targets = features.mean(axis=0), np.eye(int(labels.max()) + 1)[labels]
+        centred = features - mean
+        gram = centred @ centred.T
+        dual = np.linalg.solve(gram + penalty * np.eye(len(gram)), targets - targets.mean(axis=0))
+        return np.asarray((x - mean) @ (centred.T @ dual) + targets.mean(axis=0))
+
+    def right(penalty: float) -> float:
+        return float((outputs(penalty, data.train, data.valid[0]).argmax(axis=1) == data.valid[1]).mean())
+
+    best = max(RIDGES, key=right)
+    checked = outputs(best, data.train, data.valid[0])
+    return outputs(best, data.both, data.test[0]) / calibration.temperature(lambda: [checked], data.valid[1])
+
+
+def torch_loop(data: Data, seed: int) -> NDArray[Any]:
+    """Adam at its default learning rate, the best epoch by the accuracy on the validation images."""
+    return torch_run(data, EPOCHS, lr=0.001, dropout=0.0)["test"]
+
+
+def torch_run(data: Data, epochs: int, lr: float, dropout: float) -> dict[str, NDArray[Any]]:
+    """What ``bench/torch_head.py`` finds; see there."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "given.npz"
+        (x, y), (valid_x, valid_y), (test_x, _) = data
+        given = {"x": x, "y": y, "valid_x": valid_x, "valid_y": valid_y, "test_x": test_x}
+        np.savez(path, **given, epochs=epochs, lr=lr, dropout=dropout)
+        subprocess.run([PEERS, "bench/torch_head.py", path], check=True)
+        return dict(np.load(f"{path}.out.npz"))
+
+
+def methods() -> dict[str, Method]:
+    """By what the table calls them."""
+    rates = params.load().train.rates
+    return {
+        "headstart": ours(),
+        **{f"one head, lr {rate:g}": ours(lr=rate, weight_decay=0.0, refit=False) for rate in rates},
+        "LogisticRegression, swept, refitted": logistic,
+        "ridge, swept, refitted": ridge,
+        "PyTorch loop": torch_loop,
+    }
+
+
+def measured(method: Method, given: Set) -> list[float]:
+    """Means over the splits: top-1, loss, ECE, seconds."""
+    found = []
+    for seed in range(SEEDS):
+        train, valid, test = ((given.features[rows], given.labels[rows]) for rows in splits(given.labels, seed))
+        begun = time.perf_counter()
+        logits = method(Data(train, valid, test), seed)
+        seconds = time.perf_counter() - begun
+        scores = score([logits], test[1])
+        error = reliability.expected_error(reliability.bins(softmax(logits), test[1]))
+        found.append([scores.top1, scores.loss, error, seconds])
+    return np.asarray(np.mean(found, axis=0)).tolist()
+
+
+def table(wanted: Sequence[Set]) -> Iterator[str]:
+    """The lines of the table, in Markdown."""
+    yield "| set | images | classes | head | top-1 | loss | ECE | seconds |"
+    yield "|---|---:|---:|---|---:|---:|---:|---:|"
+    for given in wanted:
+        for name, method in methods().items():
+            top1, loss, error, seconds = measured(method, given)
+            size = f"{len(given.labels):,} | {len(np.unique(given.labels))}"
+            yield f"| {given.name} | {size} | {name} | {top1:.4f} | {loss:.4f} | {error:.4f} | {seconds:.2f} |"
+
+
+def main() -> None:
+    for line in table(list(sets())):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
