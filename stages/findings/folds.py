@@ -5,19 +5,18 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.classifier.learning import softmax
 from stages.classifier.scores import Labels
+from stages.classifier.updates import STATES, UPDATES, Array, correction
 from stages.common.progress import progress
 from stages.findings.gathered import taken
 from stages.findings.neighbours import Features
 
 Probabilities = NDArray[np.float32]  # (n, classes)
-Array = NDArray[np.float32]
 
 FOLDS = 5
 # Found on the digits and on patches of photos: more epochs find no more of the labels that were changed.
-BATCH, RATE, DECAY = 128, 0.005, 0.03
-# Adam's (Kingma and Ba 2014).
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+OPTIMIZER, BATCH, RATE, DECAY = "adam", 128, 0.005, 0.03
 
 
 def deal(labels: Labels, bound: NDArray[np.int64], folds: int = FOLDS) -> NDArray[np.int64]:
@@ -43,29 +42,29 @@ def out_of_fold(
 ) -> Probabilities:
     """Of every row the probabilities by the head that was trained on the other folds. fold: of each row.
 
-    All heads are one dense layer each and learn side by side, as one wide matrix over the same batches: a row has no
-    part in the gradient of its own fold's.
+    All heads are one dense layer each and learn side by side, as one wide matrix over the same batches, by a learning
+    rate that goes to 0: a row has no part in the gradient of its own fold's.
     """
     scale = _scale(subsets)
     weights = np.zeros((folds * classes, len(scale[0]) + 1), np.float32)
-    moments = np.zeros_like(weights), np.zeros_like(weights)
+    state = [np.zeros_like(weights) for _ in range(STATES[OPTIMIZER])]
+    gradient, scratch, decay = np.empty_like(weights), np.empty_like(weights), np.full((1, 1), DECAY, np.float32)
     epochs = _epochs(len(labels))
     shuffle, steps, step = np.random.default_rng(0), epochs * -(-len(labels) // BATCH), 0
     with progress(total=epochs * len(labels), desc="training on folds", leave=False) as bar:
         for _ in range(epochs):
             for rows in _pieces(shuffle.permutation(len(labels))):
                 x = _inputs(subsets, rows, scale)
-                slopes = _probabilities(x, weights, folds)
-                slopes[np.arange(len(rows)), :, labels[rows]] -= 1
-                slopes[np.arange(len(rows)), fold[rows]] = 0
-                gradient = slopes.reshape(len(rows), -1).T @ x / np.float32(len(rows) * (1 - 1 / folds))
-                gradient += np.float32(DECAY) * weights
+                np.matmul(_slopes(x, weights, labels[rows], fold[rows], folds).T, x, out=gradient)
                 step += 1
-                _adam(weights, gradient, moments, step, RATE * (1 + np.cos(np.pi * step / steps)) / 2)
+                rate = RATE * (1 + np.cos(np.pi * step / steps)) / 2 * correction(OPTIMIZER, step)
+                UPDATES[OPTIMIZER](weights, gradient, state, np.full((1, 1), rate, np.float32), decay, scratch)
                 bar.update(len(rows))
     found = np.empty((len(labels), classes), np.float32)
     for rows in _pieces(np.arange(len(labels))):
-        found[rows] = _probabilities(_inputs(subsets, rows, scale), weights, folds)[np.arange(len(rows)), fold[rows]]
+        z = _logits(_inputs(subsets, rows, scale), weights, folds)
+        softmax(z, labels[rows])
+        found[rows] = z[np.arange(len(rows)), fold[rows]]
     return found
 
 
@@ -96,18 +95,17 @@ def _inputs(subsets: Sequence[Features], rows: NDArray[np.int64], scale: tuple[A
     return x
 
 
-def _probabilities(x: Array, weights: Array, folds: int) -> Array:
+def _logits(x: Array, weights: Array, folds: int) -> Array:
     """By each head: (rows, folds, classes)."""
-    z = (x @ weights.T).reshape(len(x), folds, -1)
-    z -= z.max(axis=2, keepdims=True)
-    np.exp(z, out=z)
-    z /= z.sum(axis=2, keepdims=True)
-    return z
+    return np.matmul(x, weights.T).reshape(len(x), folds, -1)
 
 
-def _adam(weights: Array, gradient: Array, moments: tuple[Array, Array], step: int, rate: float) -> None:
-    mean, square = moments
-    mean += np.float32(1 - BETA1) * (gradient - mean)
-    square += np.float32(1 - BETA2) * (gradient * gradient - square)
-    corrected = rate * np.sqrt(1 - BETA2**step) / (1 - BETA1**step)
-    weights -= np.float32(corrected) * mean / (np.sqrt(square) + np.float32(EPSILON))
+def _slopes(x: Array, weights: Array, labels: Labels, fold: NDArray[np.int64], folds: int) -> Array:
+    """Of the mean loss of the rows that a head learns from, by its logits: (rows, folds · classes)."""
+    z = _logits(x, weights, folds)
+    softmax(z, labels)
+    rows = np.arange(len(x))
+    z[rows, :, labels] -= 1
+    z[rows, fold] = 0
+    z /= np.float32(len(x) * (1 - 1 / folds))
+    return z.reshape(len(x), -1)

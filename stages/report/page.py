@@ -56,17 +56,8 @@ def write(path: Path, contents: Contents) -> None:
     metrics, curves, best_epoch = contents.metrics, contents.curves, contents.kept.best_epoch
     confusion = figures.confusion_matrix(probabilities.argmax(axis=1), labels, len(classes))
     pairs = figures.worst_pairs(classes, confusion)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, seconds=seconds, base64=_base64, source_hash=_source_hash)
-    environment.filters["data_uri"] = data_uri
     mistakes = figures.surest_mistakes(probabilities, labels, most=len(labels))
-    page = environment.get_template(TEMPLATE.name).render(
+    page = _template().render(
         title=contents.title,
         origin=contents.origin,
         metrics=metrics,
@@ -101,6 +92,20 @@ def write(path: Path, contents: Contents) -> None:
         audit=contents.audit,
     )
     write_text(path, page)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=percent, seconds=seconds, base64=_base64, source_hash=_source_hash, data_uri=data_uri
+    )
+    return environment.get_template(TEMPLATE.name)
 
 
 def _examples(rows: Iterable[int], contents: Contents) -> list[Example]:
