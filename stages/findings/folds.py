@@ -1,6 +1,7 @@
 """What heads say of images that they were not trained on: one head for each fold, trained on all the others."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ Probabilities = NDArray[np.float32]  # (n, classes)
 FOLDS = 5
 # Found on the digits and on patches of photos: more epochs find no more of the labels that were changed.
 OPTIMIZER, BATCH, RATE, DECAY = "adam", 128, 0.005, 0.03
+# Bytes up to which what the heads learn from is kept, instead of being scaled anew in each epoch.
+SMALL = 128 * 2**20
 
 
 def deal(labels: Labels, bound: NDArray[np.int64], folds: int = FOLDS) -> NDArray[np.int64]:
@@ -45,8 +48,8 @@ def out_of_fold(
     All heads are one dense layer each and learn side by side, as one wide matrix over the same batches, by a learning
     rate that goes to 0: a row has no part in the gradient of its own fold's.
     """
-    scale = _scale(subsets)
-    weights = np.zeros((folds * classes, len(scale[0]) + 1), np.float32)
+    inputs = _source(subsets)
+    weights = np.zeros((folds * classes, subsets[0].shape[1] + 1), np.float32)
     state = [np.zeros_like(weights) for _ in range(STATES[OPTIMIZER])]
     gradient, scratch, decay = np.empty_like(weights), np.empty_like(weights), np.full((1, 1), DECAY, np.float32)
     epochs = _epochs(len(labels))
@@ -54,7 +57,7 @@ def out_of_fold(
     with progress(total=epochs * len(labels), desc="training on folds", leave=False) as bar:
         for _ in range(epochs):
             for rows in _pieces(shuffle.permutation(len(labels))):
-                x = _inputs(subsets, rows, scale)
+                x = inputs(rows)
                 np.matmul(_slopes(x, weights, labels[rows], fold[rows], folds).T, x, out=gradient)
                 step += 1
                 rate = RATE * (1 + np.cos(np.pi * step / steps)) / 2 * correction(OPTIMIZER, step)
@@ -62,7 +65,7 @@ def out_of_fold(
                 bar.update(len(rows))
     found = np.empty((len(labels), classes), np.float32)
     for rows in _pieces(np.arange(len(labels))):
-        z = _logits(_inputs(subsets, rows, scale), weights, folds)
+        z = _logits(inputs(rows), weights, folds)
         softmax(z, labels[rows])
         found[rows] = z[np.arange(len(rows)), fold[rows]]
     return found
@@ -85,7 +88,17 @@ def _pieces(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
-def _inputs(subsets: Sequence[Features], rows: NDArray[np.int64], scale: tuple[Array, np.float32]) -> Array:
+def _source(subsets: Sequence[Features]) -> Callable[[NDArray[np.int64]], Array]:
+    """What gives the inputs of rows: see :func:`_inputs`."""
+    inputs = functools.partial(_inputs, subsets, _scale(subsets))
+    count = sum(map(len, subsets))
+    if 4 * count * subsets[0].shape[1] > SMALL:
+        return inputs
+    whole = inputs(np.arange(count))
+    return lambda rows: whole[rows]
+
+
+def _inputs(subsets: Sequence[Features], scale: tuple[Array, np.float32], rows: NDArray[np.int64]) -> Array:
     """The features of ``rows``, scaled, and a column of ones, which the bias is multiplied with."""
     mean, spread = scale
     x = np.ones((len(rows), len(mean) + 1), np.float32)

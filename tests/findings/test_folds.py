@@ -37,3 +37,11 @@ def test_a_label_has_no_part_in_what_is_said_of_its_own_fold():
     after = folds.out_of_fold([features], changed, fold, 3)
     assert (before[fold == 2] == after[fold == 2]).all()
     assert (before[fold != 2] != after[fold != 2]).any()
+
+
+def test_of_many_rows_inputs_are_not_kept_and_give_the_same(monkeypatch):
+    features, labels = clouds(classes=3, per_class=20)
+    fold = folds.deal(labels, np.arange(len(labels)))
+    before = folds.out_of_fold([features[:30], features[30:]], labels, fold, 3)
+    monkeypatch.setattr(folds, "SMALL", 0)
+    assert (folds.out_of_fold([features[:30], features[30:]], labels, fold, 3) == before).all()
