@@ -76,6 +76,11 @@ def cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
+def uncell(text: str) -> str:
+    """What :func:`cell` made ``text`` of."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+
+
 @contextlib.contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
     """Holds the lock on making ``path``, a file beside it; waits for another process that has it."""

@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional
 
 from stages.common.documents import Document
 from stages.common.errors import InputError
-from stages.common.files import write_csv
+from stages.common.files import uncell, write_csv
 from stages.common.layout import METRICS
 
 TABLE = METRICS / "audit.csv"
@@ -85,7 +85,7 @@ def read() -> list[Finding]:
         if tuple(heading) == COLUMNS and all(row[0] in KINDS for row in rows):
             return [
                 Finding(kind, path, name, suggested, float(score), other)
-                for kind, path, name, suggested, score, other in rows
+                for kind, path, name, suggested, score, other in (map(uncell, row) for row in rows)
             ]
     except FileNotFoundError:
         raise InputError(f"{TABLE} is missing: {remedy}") from None

@@ -1,12 +1,13 @@
 """Which images belong together because they are the same picture: as numbers, and as a table for ``dataset.groups``."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.files import write_csv
+from stages.common.files import replacing
 from stages.common.layout import MANIFEST
 from stages.dataset import manifest
 from stages.dataset.groups import leaders
@@ -41,5 +42,7 @@ def write(path: Path) -> None:
         for name in listed.paths
         if ("path", name) in bound
     ]
-    write_csv(path, ["path", "group"], rows)
+    # As it is, without regard to spreadsheets: this file is read again, and what it names has to be there.
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "group"), *rows])
     print(f"{path}: {len(rows)} images in {len(names)} groups; name it in params.yaml: dataset.groups: {path}")

@@ -11,11 +11,11 @@ import pytest
 
 from bench.pictures import photo
 from bench.planted import COPIES
-from bench.project import set_params
+from bench.project import ROOT, set_params
 from stages import audit, featurize, images, split, weights
 from stages.common.errors import InputError
-from stages.common.layout import SUBSETS
-from stages.dataset import lists
+from stages.common.layout import MANIFEST, SUBSETS
+from stages.dataset import group_file, lists, manifest
 from stages.findings import finding
 from tests.conftest import BACKBONE
 
@@ -56,8 +56,8 @@ def planted(tmp_path_factory, weights_file):
     for number in range(COPIED):
         kind, change = kinds[number % len(kinds)]
         name = CLASSES[number % len(CLASSES)]
-        original, copy = f"{name}/{number:02}.png", f"{name}/copy {number:02} {kind}.png"
-        image = photo((CLASSES.index(name), number), (160, 120))
+        original, copy = f"{name}/{number // 3:02}.png", f"{name}/copy {number:02} {kind}.png"
+        image = photo((CLASSES.index(name), number // 3), (160, 120))
         change(image, random).save(folder / "photos" / copy)
         originals[copy] = original
     # The same bytes in one class, and in two.
@@ -198,8 +198,21 @@ def test_a_damaged_table_is_told_of(place, text):
         finding.read()
 
 
+def test_paths_that_spreadsheets_would_run_are_read_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    MANIFEST.parent.mkdir()
+    shutil.copy(ROOT / "params.yaml", PARAMS)
+    row = finding.Finding("leak", "=1/a.jpg", "=1", "", 0.9, "'b.jpg")
+    finding.write([row], ["=1"])
+    assert b"\nleak,'=1/a.jpg,'=1,,0.9000,'b.jpg" in finding.TABLE.read_bytes()
+    assert finding.read() == [row]
+    manifest.write(MANIFEST, [manifest.Row(path, "=1", "0" * 64, 1) for path in ("'b.jpg", "=1/a.jpg")])
+    audit.main(["--write-groups", "groups.csv"])
+    assert group_file.read(Path("groups.csv")) == {"=1/a.jpg": "g1", "'b.jpg": "g1"}
+
+
 def test_features_of_another_split_are_refused(place):
-    set_params(PARAMS, split={"seed": 5})
+    set_params(PARAMS, split={"train": 0.4, "valid": 0.35})
     split.main()
     with pytest.raises(InputError, match="the features are not those of"):
         audit.main()
