@@ -222,7 +222,7 @@ def _results(
     if not chunks.count:
         return
     if runtime.engine not in ELSEWHERE:
-        check(recipe.precision, devices.context(devices.resolve(runtime.devices, 1)[0]).device_type)
+        check(recipe.precision, devices.kind(devices.resolve(runtime.devices, 1)[0]))
     calibration = None
     if recipe.precision == "int8":
         calibration = calibrations.calibration(recipe, runtime.cache)
