@@ -39,15 +39,22 @@ def main() -> None:
     text = README.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         reader, made, end = Reader(Path(folder), of_commit=True), "", 0
+        complaints = []
         for step in steps(text):
             print(f"$ {step.command}", flush=True)
             printed = reader.run(step.command)
-            lines = renewed(step.printed, printed) if step.printed else []
+            lines = step.printed
+            try:
+                lines = renewed(step.printed, printed) if step.printed else []
+            except ValueError as error:
+                complaints.append(str(error))
             made += text[end : step.start] + "".join(f"{line}\n" for line in lines)
             end = step.end
             if step.command == COMMITTED and reader.project:
                 _keep(reader.project)
     write_text(README, made + text[end:])
+    if complaints:
+        sys.exit("\n\n".join(complaints))
 
 
 def _keep(project: Project) -> None:

@@ -66,7 +66,8 @@ class Project:
         found = "git", "for-each-ref", "refs/exps/??/*/*"
         queued = len(re.findall("Queued", self.run("dvc", "queue", "status")))
         wanted = len(self.run(*found).splitlines()) + queued
-        self.run("dvc", "queue", "start", "-j", str(jobs))
+        # Without a pipe, at whose end it would wait for the workers: DVC's do not always end when the queue is empty.
+        self.run("bash", "-c", f"dvc queue start -j {jobs} > /dev/null 2>&1")
         deadline = time.monotonic() + 240
         # git answers at once; dvc takes the time from the experiments.
         while len(self.run(*found).splitlines()) < wanted and time.monotonic() < deadline:

@@ -13,8 +13,8 @@ CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # A line of a transcript that stands for any others.
 ANY = "…"
 STORE = "/mnt/team/store"
-# What a reader has on the screen, and a file has not; and what is already done here.
-UNSEEN = re.compile(r"\w+: +\d+%\||making \.venv with |MXNet [\d.]+, \d+ GPUs")
+# What a reader has on the screen, and a file has not; what is already done here; what depends on what was recorded.
+UNSEEN = re.compile(r"\w+: +\d+%\||Updating lock file|making \.venv with |MXNet [\d.]+, \d+ GPUs")
 # In place of what installs or activates, and of what needs a terminal.
 INSTEAD = {
     "make repro": "dvc repro",
@@ -22,8 +22,6 @@ INSTEAD = {
     "make setup": ":",
     r"pip install [^&]*": ":",
 }
-# Where an example is of minutes.
-SLOW = re.compile(r"backbone\.name=")
 # What differs from run to run and machine to machine.
 VARIES = [
     (r"\b[0-9a-f]{7}\b", "<commit>"),
@@ -32,6 +30,8 @@ VARIES = [
     (r"[\d.]+ GB of at most [\d.]+ GB", "<size>"),
     (r"README\.md: [\d,]+ bytes", "README.md: <size>"),
     (r"[\d,]+  image files known", "<count> image files known"),
+    # Heads that learn at once on the same cores differ in the fourth digit.
+    (r"(\d\.\d{3})\d+", r"\1"),
     (r"(metrics/timing\.json\s+\w+).*", r"\1 <time>"),
     (r"(  |─)(  |─)+", r"\1"),
     (r"\s+", " "),
@@ -85,9 +85,9 @@ class Reader:
         script = f"set -e -o pipefail\n{command.replace(STORE, str(self.folder / 'store'))}"
         printed = self.project.run("bash", "-c", script)
         printed = printed.replace(str(self._home), "/home/me").replace(str(self.folder / "store"), STORE)
-        # Of a line that was written over, the last state.
-        lines = [line.rsplit("\r", 1)[-1].rstrip() for line in printed.split("\n")]
-        return _sorted([line for line in lines if not UNSEEN.match(line)])
+        # Each state of a progress bar begins a line.
+        lines = re.sub(r"\n(\n\w+: +\d+%\|.*)+", "", printed).splitlines()
+        return _sorted([line.rstrip() for line in lines if not UNSEEN.match(line)])
 
     @property
     def _home(self) -> Path:

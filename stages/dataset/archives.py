@@ -25,6 +25,22 @@ LABELS = (".cls", ".txt", ".json")
 LARGEST = 1 << 20
 
 
+# What tarfile raises on headers that are not what they should be: numbers that are none, one that leads to itself.
+_DAMAGE = (tarfile.TarError, ValueError, LookupError, TypeError, OverflowError, RecursionError)
+
+
+class _Headers:
+    """An archive, for tarfile to read its headers; it would take the memory for as long a name as one says it has."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= LARGEST:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
+
+
 class Member(NamedTuple):
     """A file in an archive. offset, size: of its bytes. label: what it says, if it is of ``LABELS`` and says one."""
 
@@ -48,12 +64,15 @@ def members(archive: str, index: Index, version: Optional[Stamp] = None) -> list
         return [Member(*fields) for fields in json.loads(zlib.decompress(known))]
     begun = time.time_ns()
     try:
-        with _opened(archive, version) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            found = _members(tar, file, archive)
+        with _opened(archive, version) as file:
+            headers = cast(BinaryIO, _Headers(file))
+            with tarfile.open(fileobj=headers, mode="r:") as tar:
+                found = _members(tar, file, archive)
     except Unreadable as error:
         raise InputError(f"{archive} {error}") from None
-    except tarfile.TarError as error:
-        raise InputError(f"{archive} is damaged or no tar archive ({error}): delete it and fetch it again") from None
+    except _DAMAGE as error:
+        what = str(error)[:200]
+        raise InputError(f"{archive} is damaged or no tar archive ({what}): delete it and fetch it again") from None
     if stamp is not None and stamp == _now(archive):
         index.keep_members(key, stamp, begun, zlib.compress(json.dumps(found).encode()))
     return found

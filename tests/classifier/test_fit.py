@@ -19,9 +19,12 @@ CURVES = ["train/loss", "train/top1", "valid/loss", "valid/top1", "seconds"]
 
 
 def settings(**values):
-    """The section ``train`` of the params: full batches of all data and no dropout, unless told otherwise."""
+    """The section ``train`` of the params: full batches of all data and no dropout, unless told otherwise.
+
+    ``values`` may be beyond what params.yaml can have.
+    """
     given = {"optimizer": "adam", "lr": 0.05, "epochs": 3, "batch_size": 1000, "weight_decay": 0.0, "seed": 0}
-    return Train(**{**given, "dropout": 0.0, "trainable": "last", **values})
+    return Train(**given, dropout=0.0, trainable="last").model_copy(update=values)
 
 
 class Curves:

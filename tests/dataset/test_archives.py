@@ -3,6 +3,7 @@
 import os
 import tarfile
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,41 @@ def test_what_is_cut_short_or_no_archive_is_refused_and_not_kept(tmp_path):
     os.mkfifo("a.tar")
     with pytest.raises(InputError, match="^a.tar is not a file but a pipe, a socket or a device$"):
         archives.members("a.tar", Index(tmp_path))
+
+
+def header(name, size, kind, body=b""):
+    """A member of a tar, its header and ``body``."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT) + body + bytes(-len(body) % tarfile.BLOCKSIZE)
+
+
+def extended(**values):
+    """A header of the member behind it, in the form of POSIX 2001."""
+    lines = [f" {key.replace('_', '.')}={value}\n" for key, value in values.items()]
+    # The length counts itself: two digits.
+    body = "".join(f"{len(line) + 2}{line}" for line in lines).encode()
+    return header("pax", len(body), tarfile.XHDTYPE, body)
+
+
+CRAFTED = {
+    "a size beyond any": extended(size=10**30),
+    "a map of holes that is none": extended(GNU_sparse_map="x", GNU_sparse_size="y"),
+    "a name of 8 GB": header("././@LongLink", 1 << 33, tarfile.GNUTYPE_LONGNAME, b"a/b"),
+    "names upon names": header("././@LongLink", 5, tarfile.GNUTYPE_LONGNAME, b"a/bb\0") * 3000,
+}
+
+
+@pytest.mark.parametrize("crafted", CRAFTED.values(), ids=CRAFTED)
+def test_headers_that_lead_tarfile_astray_are_refused(tmp_path, crafted):
+    Path("a.tar").write_bytes(crafted + header("a/b.png", 2, tarfile.REGTYPE, b"ab") + bytes(1024))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="^a.tar is damaged or no tar archive .*: delete it and fetch it again$"):
+        archives.members("a.tar", Index(tmp_path))
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_a_name_longer_than_a_file_system_takes_is_one_like_others(tmp_path):
+    name = f"cat/{'x' * 300}.png"
+    assert [member.name for member in archives.members(save("a.tar", (name, b"1")), Index(tmp_path))] == [name]

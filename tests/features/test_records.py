@@ -164,4 +164,4 @@ def test_a_full_disk_leaves_nothing_behind():
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", FULL_DISK], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "[Errno 27] File too large\n[]\n" * 3
+    assert done.stdout == f"[Errno 27] File too large: '{REC}'\n[]\n" * 3

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 
 from bench.pictures import photo, save_folder
@@ -47,14 +48,6 @@ def test_there_is_a_record_for_every_list_row_in_order(project):
         headers = [mx.recordio.unpack(records.read())[0] for _ in rows]
         assert [(h.id, h.label) for h in headers] == [(int(index), float(label)) for index, label, _ in rows]
         assert records.read() is None
-
-
-def test_metrics_are_there(project):
-    assert project.featurized()[0] == 24
-    assert 0 <= project.metrics("test")["top1"] <= 1
-    shown = project.run("dvc", "metrics", "show")
-    assert "mean_class_accuracy" in shown
-    assert "best_epoch" in shown
 
 
 def test_the_report_and_the_plots_are_of_this_run(project):
@@ -174,11 +167,11 @@ def test_interrupting_featurize_leaves_the_old_features(change):
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    # Its bar appears when the workers are started, and they take a while to get ready.
-    begun = ""
-    while "featurizing" not in begun:
-        begun += process.stderr.read(1) or pytest.fail(begun)
-    time.sleep(0.5)
+    # Workers take a while to get ready.
+    while not psutil.Process(process.pid).children():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
     _, printed = process.communicate(timeout=60)
     assert process.returncode != 0
