@@ -1,15 +1,18 @@
-"""The default head against others, on the same features and splits: ``python -m bench.heads``.
+"""The default head against others, on the same features and splits: ``python -m bench.heads [--choices]``.
 
 Top-1, loss and calibration error on the test images, means over split seeds, and the seconds of one training, choice
 included. One head at each learning rate; scikit-learn's LogisticRegression with C chosen on the validation images and
 refitted on both; ridge regression in closed form, chosen and refitted the same way; a plain loop in PyTorch.
+
+With ``--choices`` against itself: the default with each of its choices made otherwise.
 """
 
+import argparse
 import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,6 +141,22 @@ def methods() -> dict[str, Method]:
     }
 
 
+def choices() -> dict[str, Method]:
+    """The default head, and what it is without one of its choices; by what the table calls them."""
+    others: list[dict[str, Any]] = [
+        {"weight_decay": 0.0},
+        {"lr": 0.01},
+        {"refit": False},
+        {"schedule": "constant"},
+        {"epochs": 40},
+        {"dropout": 0.2},
+        {"optimizer": "nag"},
+        {"class_weights": "balanced"},
+    ]
+    named = {f"{key}: {value}".lower(): ours(**{key: value}) for other in others for key, value in other.items()}
+    return {"headstart": ours(), **named}
+
+
 def measured(method: Method, given: Set) -> list[float]:
     """Means over the splits: top-1, loss, ECE, seconds."""
     found = []
@@ -152,19 +171,22 @@ def measured(method: Method, given: Set) -> list[float]:
     return np.asarray(np.mean(found, axis=0)).tolist()
 
 
-def table(wanted: Sequence[Set]) -> Iterator[str]:
+def table(wanted: Sequence[Set], heads: Mapping[str, Method]) -> Iterator[str]:
     """The lines of the table, in Markdown."""
     yield "| set | images | classes | head | top-1 | loss | ECE | seconds |"
     yield "|---|---:|---:|---|---:|---:|---:|---:|"
     for given in wanted:
-        for name, method in methods().items():
+        for name, method in heads.items():
             top1, loss, error, seconds = measured(method, given)
             size = f"{len(given.labels):,} | {len(np.unique(given.labels))}"
             yield f"| {given.name} | {size} | {name} | {top1:.4f} | {loss:.4f} | {error:.4f} | {seconds:.2f} |"
 
 
 def main() -> None:
-    for line in table(list(sets())):
+    parser = argparse.ArgumentParser(prog="python -m bench.heads", description=__doc__.split(":")[0])
+    parser.add_argument("--choices", action="store_true", help="the default against itself, one choice made otherwise")
+    given = parser.parse_args()
+    for line in table(list(sets()), choices() if given.choices else methods()):
         print(line, flush=True)
 
 

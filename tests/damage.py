@@ -1,4 +1,4 @@
-"""Damage to files as disks, copies and people do it, to try readers with.
+"""Damage to files as disks, copies and people do it, to try readers with; and how much is tried.
 
 HEADSTART_SOAK tells how many times as much is tried as in an ordinary run.
 """
@@ -8,9 +8,17 @@ import os
 import random
 import signal
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import pytest
 
 SOAK = int(os.environ.get("HEADSTART_SOAK", 1))
+
+
+def long(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a test that takes a minute or more: an ordinary run does without it."""
+    return pytest.mark.soak(pytest.mark.skipif(SOAK == 1, reason="takes a minute or more: make soak")(test))
+
 
 KINDS = ("flip", "flips", "cut", "swap", "zeros", "other")
 

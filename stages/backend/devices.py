@@ -50,10 +50,14 @@ def _driver() -> bool:
     return True
 
 
+def kind(device: str) -> str:
+    """ "cpu" or "gpu"."""
+    return device.partition("(")[0]
+
+
 def context(device: str) -> Any:
     """The MXNet context of a device name."""
-    kind, number = device.rstrip(")").split("(")
-    return mx.Context(kind, int(number))
+    return mx.Context(kind(device), int(device.rstrip(")").partition("(")[2]))
 
 
 def compute_capability(number: int) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from stages.features.extract import Chunk, Result
 from stages.features.identity import fingerprint
 from stages.features.recipe import Recipe
 from stages.features.store import Feature, FeatureCache
+from stages.features.writer import Writer
 from stages.inference.environment import check, environment
 
 # By runtime.engine.
@@ -34,8 +35,6 @@ ENGINES: dict[str, Callable[[params.Runtime], Engine]] = {
     "local": lambda runtime: local.engine(devices.resolve(runtime.devices, runtime.workers)),
     "ray": lambda runtime: ray.engine(str(runtime.devices), runtime.workers, runtime.ray_address),
 }
-# Seconds that a feature waits at most for others, to go into the cache with them.
-PATIENCE = 1.0
 # Engines whose workers do not see data/weights.
 ELSEWHERE = ("ray",)
 
@@ -45,7 +44,9 @@ OnBad = Callable[[str, InputError], None]
 
 @dataclass
 class Seconds:
-    """Where the time went: hashing files, the feature cache; decoding and the network, all workers added up."""
+    """Where the time went: hashing files, the feature cache (in part while workers were at work); decoding and the
+    network, all workers added up.
+    """
 
     read: float = 0.0
     cache: float = 0.0
@@ -104,21 +105,22 @@ def compute(
     workers: set[Worker] = set()
     with contextlib.closing(cached(recipe, runtime)) as cache:
         missing = _fill_from_cache(images, cache, seconds)
-        chunks = Chunks(missing, images.place, runtime.batch_size)
-        results = _results(chunks, recipe, runtime, setup)
-        bar = progress(total=len(missing), desc="featurizing")
-        with bar, contextlib.closing(results), contextlib.closing(_Waiting(cache, seconds)) as waiting:
-            for worker, chunk, result in results:
-                if result.blind:
-                    chunks.ship(worker, chunk)
-                    continue
-                workers.add(worker)
-                _take(chunk, result, images, waiting, seconds)
-                bar.update(len(chunk.digests))
+    chunks = Chunks(missing, images.place, runtime.batch_size)
+    results = _results(chunks, recipe, runtime, setup)
+    bar = progress(total=len(missing), desc="featurizing")
+    with bar, contextlib.closing(results), contextlib.closing(Writer(cache)) as writer:
+        for worker, chunk, result in results:
+            if result.blind:
+                chunks.ship(worker, chunk)
+                continue
+            workers.add(worker)
+            _take(chunk, result, images, writer, seconds)
+            bar.update(len(chunk.digests))
+    seconds.cache += writer.seconds
     return Computed(images.features, images.digests, len(missing), frozenset(workers), seconds, chunks.shipped)
 
 
-def _take(chunk: Chunk, result: Result, images: "_Images", waiting: "_Waiting", seconds: Seconds) -> None:
+def _take(chunk: Chunk, result: Result, images: "_Images", writer: Writer, seconds: Seconds) -> None:
     """Takes over what a worker found of ``chunk``."""
     seconds.decode += result.decode
     seconds.forward += result.forward
@@ -127,30 +129,7 @@ def _take(chunk: Chunk, result: Result, images: "_Images", waiting: "_Waiting", 
     good = [digest for digest in chunk.digests if digest not in result.errors]
     if good:
         images.fill(good, result.features)
-        waiting.put(good, result.features)
-
-
-class _Waiting:
-    """Features on their way into the cache: a transaction costs as much as the many features that go in with it."""
-
-    def __init__(self, cache: FeatureCache, seconds: Seconds) -> None:
-        self._cache, self._seconds, self._put = cache, seconds, time.monotonic()
-        self._digests: list[bytes] = []
-        self._features: list[NDArray[np.float32]] = []
-
-    def put(self, digests: Sequence[bytes], features: NDArray[np.float32]) -> None:
-        self._digests += digests
-        self._features += list(features)
-        # What is lost with a process that is killed is computed again.
-        if len(self._digests) >= TRANSACTION or time.monotonic() - self._put > PATIENCE:
-            self.close()
-
-    def close(self) -> None:
-        """Puts them there."""
-        if self._digests:
-            with _added(self._seconds, "cache"):
-                self._cache.put(self._digests, np.stack(self._features))
-        self._digests, self._features, self._put = [], [], time.monotonic()
+        writer.put(good, result.features)
 
 
 def cached(recipe: Recipe, runtime: params.Runtime) -> FeatureCache:
@@ -222,7 +201,7 @@ def _results(
     if not chunks.count:
         return
     if runtime.engine not in ELSEWHERE:
-        check(recipe.precision, devices.context(devices.resolve(runtime.devices, 1)[0]).device_type)
+        check(recipe.precision, devices.kind(devices.resolve(runtime.devices, 1)[0]))
     calibration = None
     if recipe.precision == "int8":
         calibration = calibrations.calibration(recipe, runtime.cache)

@@ -73,7 +73,7 @@ def set_up(
     parameters: the file ``weights.params``, or its bytes on a machine that does not have it.
     calibration: for int8, of the backbone in ``recipe``.
     """
-    check(recipe.precision, devices.context(device).device_type)
+    check(recipe.precision, devices.kind(device))
     data = parameters if isinstance(parameters, bytes) else parameters.read_bytes()
     body = zoo.body(zoo.loaded(recipe.backbone, data, sha256=recipe.weights), recipe.cut)
     backbone = catalogue.find(recipe.backbone)

@@ -13,6 +13,7 @@ from bench.pictures import encoded, photo
 from bench.project import clone
 from stages.backbones import matching, zoo
 from stages.backend.mx import mx
+from tests.damage import long
 
 pytestmark = pytest.mark.xdist_group("article")
 
@@ -66,6 +67,7 @@ def random_vgg16(path):
     mx.nd.save(str(path), tensors)
 
 
+@long
 def test_from_download_to_test_metrics(tmp_path, mirror, archive):
     random_vgg16(tmp_path / "vgg16.params")
     project = clone(tmp_path / "project")

@@ -8,6 +8,7 @@ import pytest
 from bench.pictures import photo
 from bench.project import Project
 from stages.backend.mx import mx
+from tests.damage import long
 from tests.project.watching import listed, opened, settle
 
 pytestmark = pytest.mark.xdist_group("watched")
@@ -88,6 +89,7 @@ def by_digest(project):
     return features
 
 
+@long
 def test_two_experiments_at_once_on_cold_caches_are_right(project, tmp_path):
     expected, manifest = by_digest(project), project.bytes("data/manifest.tsv")
     done = project.run("dvc", "queue", "status").count("Success")

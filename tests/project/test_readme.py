@@ -8,13 +8,12 @@ from bench.docs import PICTURE, picture_sources
 from bench.stamps import is_fresh, stamp
 from bench.transcripts import Reader, difference, fits, renewed, steps
 from tests.conftest import ROOT
-from tests.damage import SOAK
+from tests.damage import long
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.soak
-@pytest.mark.skipif(SOAK == 1, reason="takes a minute and a half: make soak")
+@long
 def test_every_command_prints_what_stands_there(tmp_path):
     reader = Reader(tmp_path)
     for step in steps(README):

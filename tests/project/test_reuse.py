@@ -145,7 +145,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(small_project):
 
     moments, log = random.Random(0), project.folder.parent / "log"
     kills = kept = half_way = 0
-    while kills < 6 * SOAK:
+    while kills < 2 * SOAK:
         with open(log, "w") as file:
             run = subprocess.Popen(
                 ["dvc", "repro"],
@@ -178,7 +178,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(small_project):
         assert cached(project) >= kept
         kept = cached(project)
         half_way += 0 < kept < 300
-    assert half_way > SOAK
+    assert half_way >= SOAK // 2 + 1
 
     shutil.rmtree(project.folder / "data" / "features", ignore_errors=True)
     shutil.rmtree(project.folder / ".dvc" / "cache", ignore_errors=True)
