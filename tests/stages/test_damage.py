@@ -138,6 +138,10 @@ SHOWN = [
         for name in ("loss", "top1")
     ),
     "metrics/curves/plots/metrics/seconds.tsv",
+    "metrics/audit.csv",
+    "metrics/audit.json",
+    "data/map/map.json",
+    "data/map/tiles.webp",
 ]
 
 
@@ -155,7 +159,7 @@ def test_damage_to_what_the_report_shows_is_shown_or_refused(here, other, name):
             except InputError as error:
                 message = str(error)
                 assert (
-                    message.startswith(("metrics/", "data/features/work.json"))
+                    message.startswith(("metrics/", "data/features/work.json", "data/map/"))
                     and "`dvc repro" in message
                     and message.isprintable()
                 )
