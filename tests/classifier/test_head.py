@@ -113,8 +113,9 @@ def test_logits_do_not_depend_on_the_batch_size(vgg):
     features = noise(7, 4096)
     expected = built.logits(features)
     assert (expected.shape, expected.dtype) == ((7, 20), np.float32)
-    for batch_size in (1, 3, 7, 8):
-        np.testing.assert_allclose(built.logits(features, batch_size), expected, rtol=1e-5, atol=1e-4)
+    for size in (1, 3, 4):
+        parts = [built.logits(features[start : start + size]) for start in range(0, 7, size)]
+        np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-5, atol=1e-4)
 
 
 # --- From values -----------------------------------------------------------------------------------------------------
