@@ -21,7 +21,7 @@ from stages.common.files import write_text
 README, PICTURE = ROOT / "README.md", ROOT / "docs/report.png"
 # The command after which the repository holds what the first run left.
 COMMITTED = 'git commit -qam "First run"'
-METRICS = [Path(f"metrics/{name}.json") for name in ("train", "test", "timing")]
+METRICS = [Path(f"metrics/{name}.json") for name in ("train", "audit", "test", "timing")]
 WIDTH, HEIGHT = 1200, 2270
 
 
