@@ -29,7 +29,7 @@ from stages.common.progress import progress
 
 CLASSES, BASES, TINY = 12, 120, 20_000
 SMALL = "mobilenet0.25"
-STAGES = ("images", "weights", "split", "featurize", "train", "audit", "map", "evaluate")
+STAGES = ("images", "weights", "split", "featurize", "train", "audit", "evaluate")
 
 # Stands in for python: notes when each command began and ended, and what memory it took at most, in KB.
 SHIM = """#!/bin/sh

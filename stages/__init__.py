@@ -6,7 +6,6 @@
     featurize  every image's feature, from the feature cache or the backbone
     train      the head, on the features
     audit      what in the data looks wrong, from the features
-    map        the features on a plane, for the report
     evaluate   how the head does on the test images
 
 The commands: ``predict`` (which class an image is of), ``export`` (the classifier for use elsewhere), ``cache`` (looks

@@ -1,4 +1,4 @@
-"""audit: what in the data looks wrong, from the features: labels, leaks, conflicts, duplicates and outliers.
+"""audit: what in the data looks wrong, from the features: labels, leaks, conflicts, duplicates and outliers; a map.
 
 ``python -m stages.audit --write-groups FILE`` writes which images belong together, for ``dataset.groups``.
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from stages.common import params
 from stages.common.errors import run
-from stages.findings import finding, folds, grouping, kinds, mislabelled, neighbours, outliers, twins
+from stages.findings import finding, flat, folds, grouping, kinds, looking, mislabelled, neighbours, outliers, twins
 from stages.findings.finding import AuditMetrics, Finding
-from stages.findings.gathered import Images, gather
+from stages.findings.gathered import Images, gather, taken
 
 
 def main(arguments: Sequence[str] = ()) -> None:
@@ -28,10 +28,11 @@ def main(arguments: Sequence[str] = ()) -> None:
         audit(given)
     else:
         finding.write_none()
+        flat.write_none()
 
 
 def audit(given: params.Params) -> None:
-    """Looks at all images and writes what is found."""
+    """Looks at all images, writes what is found, and lays some of them out on a plane."""
     images = gather(given.dataset)
     near = neighbours.nearest(images.features, neighbours.space(images.features), outliers.NEIGHBOURS)
     alike = twins.find(images, near, given.runtime)
@@ -47,6 +48,7 @@ def audit(given: params.Params) -> None:
             f"{alike.unconfirmed} more pairs have like features, but their images are not at hand to be compared: "
             "where they are, run `dvc repro -f audit`"
         )
+    _map(images, given.runtime)
 
 
 def _labels(images: Images, alike: twins.Twins) -> list[Finding]:
@@ -58,6 +60,15 @@ def _labels(images: Images, alike: twins.Twins) -> list[Finding]:
         return []
     doubts = mislabelled.doubts(probabilities, images.labels)
     return list(kinds.labels(images, doubts, mislabelled.typical(probabilities, images.labels)))
+
+
+def _map(images: Images, runtime: params.Runtime) -> None:
+    rows = flat.chosen(images.digests)
+    x, y = flat.flat(taken(images.features, rows)).T.tolist()
+    seen = looking.look([images.places[row] for row in rows], [images.digests[row] for row in rows], runtime)
+    seen.sketches[seen.sides == 0] = 128
+    paths, labels = [images.paths[row] for row in rows], images.labels[rows].tolist()
+    flat.write(flat.Map(paths=paths, labels=labels, x=x, y=y), seen.sketches)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,6 @@ def small_project(tmp_path_factory, small_data, weights_file):
 def trained(tmp_path_factory, small_data, weights_file):
     """A folder in which every stage has run, on the small data, which lies in ``photos``, with the small backbone."""
     from stages import audit, evaluate, featurize, images, split, train, weights
-    from stages import map as flat_map
 
     folder = tmp_path_factory.mktemp("trained")
     shutil.copytree(small_data, folder / "photos")
@@ -150,7 +149,7 @@ def trained(tmp_path_factory, small_data, weights_file):
     before = os.getcwd()
     os.chdir(folder)
     try:
-        for stage in (images, weights, split, featurize, train, audit, flat_map, evaluate):
+        for stage in (images, weights, split, featurize, train, audit, evaluate):
             stage.main()
     finally:
         os.chdir(before)

@@ -60,7 +60,7 @@ def flat(features: Features) -> NDArray[np.int64]:
     return np.asarray(((points - low) / (wide or 1) * SPAN).round(), np.int64)
 
 
-def save(found: Map, sketches: NDArray[np.uint8]) -> None:
+def write(found: Map, sketches: NDArray[np.uint8]) -> None:
     """Writes ``data/map``; sketches: of the points, uint8 (n, SIDE, SIDE, 3)."""
     MAP.mkdir(parents=True, exist_ok=True)
     found.save(POINTS)
@@ -72,7 +72,12 @@ def save(found: Map, sketches: NDArray[np.uint8]) -> None:
     sums.write([POINTS, TILES])
 
 
+def write_none() -> None:
+    """Writes a map of no images."""
+    write(Map(paths=[], labels=[], x=[], y=[]), np.zeros((0, SIDE, SIDE, 3), np.uint8))
+
+
 def load() -> tuple[Map, bytes]:
-    """The map, and the bytes of its tiles. Raises InputError where they are not as :func:`save` left them."""
-    sums.check([POINTS, TILES], "run `dvc repro -f map`")
+    """The map, and the bytes of its tiles. Raises InputError where they are not as :func:`write` left them."""
+    sums.check([POINTS, TILES], "run `dvc repro -f audit`")
     return Map.load(POINTS), Path(TILES).read_bytes()

@@ -39,7 +39,7 @@ def experiments(project):
 def test_one_more_image_opens_that_image_alone(project):
     photo(99, (80, 80)).save(project.photos / "cat" / "one more.jpg")
     settle()
-    assert sorted(project.repro()) == ["audit", "evaluate", "featurize", "images", "map", "split", "train"]
+    assert sorted(project.repro()) == ["audit", "evaluate", "featurize", "images", "split", "train"]
     shown, others = opened(project)
     assert others == {"cat/one more.jpg"}
     assert shown <= listed(project, "test")
@@ -71,7 +71,7 @@ def test_an_image_removed_again_comes_back_from_the_run_cache(project):
         project.set(train={"lr": rate})
         printed = project.run("dvc", "repro")
         assert ran(printed) == ["images"]
-        for stage in ("split", "featurize", "train", "audit", "map", "evaluate"):
+        for stage in ("split", "featurize", "train", "audit", "evaluate"):
             assert f"Stage '{stage}' is cached - skipping run, checking out outputs" in printed
         assert project.featurized()[0] == count
     assert project.run("git", "status", "--short") == ""

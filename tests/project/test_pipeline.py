@@ -12,9 +12,9 @@ import pytest
 from bench.pictures import photo, save_folder
 from stages.backend.mx import mx
 
-ALL = ["images", "weights", "split", "featurize", "train", "audit", "map", "evaluate"]
+ALL = ["images", "weights", "split", "featurize", "train", "audit", "evaluate"]
 # What runs when features have changed, in the order of the alphabet.
-LATER = ["audit", "evaluate", "featurize", "images", "map"]
+LATER = ["audit", "evaluate", "featurize", "images"]
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 
@@ -101,8 +101,8 @@ def test_another_data_set_reruns_all_but_weights(change, tmp_path):
 @pytest.mark.parametrize(
     ("module", "stages"),
     [
-        ("classifier/scores", ["audit", "images", "map", "train"]),
-        ("dataset/lists", ["audit", "featurize", "images", "map", "split", "train"]),
+        ("classifier/scores", ["audit", "images", "train"]),
+        ("dataset/lists", ["audit", "featurize", "images", "split", "train"]),
     ],
 )
 def test_changed_code_reruns_the_stages_that_use_it(change, module, stages):
