@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.damage import long
 from tests.project.watching import listed, opened
 
 pytestmark = pytest.mark.xdist_group("watched")
@@ -21,6 +22,7 @@ def experiments(project):
     return found
 
 
+@long
 def test_a_sweep_trains_heads_featurizes_nothing_and_opens_no_image(watched):
     opened(watched)
     watched.run("dvc", "exp", "run", "--queue", "-S", f"train.lr={','.join(RATES)}")

@@ -16,7 +16,7 @@ import pytest
 from bench.pictures import photo, save_folder
 from bench.project import Project
 from stages.common import sums
-from tests.damage import SOAK
+from tests.damage import SOAK, long
 
 pytestmark = pytest.mark.xdist_group("reuse")
 
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.xdist_group("reuse")
 @pytest.fixture(scope="module")
 def project(small_project):
     project = small_project("reuse")
+    project.set(audit={"enabled": False})
     project.repro()
     assert project.featurized() == (24, 24)
     project.run("git", "add", "-A")
@@ -134,7 +135,7 @@ def test_the_bytes_are_the_same_without_with_a_cold_a_half_warm_and_a_warm_cache
     again(26 - done, str(tmp_path / "half"))
 
 
-@pytest.mark.soak
+@long
 def test_killed_at_any_moment_it_goes_on_where_it_was(small_project):
     project = small_project("killed")
     save_folder(project.photos, ["cat", "dög", "red panda"], per_class=100, size=(96, 72))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.project import set_params
-from stages import evaluate, featurize, images, shards, split, train
+from stages import audit, evaluate, featurize, images, shards, split, train
 from stages.common.errors import InputError
 from stages.common.layout import CLASSES, FEATURES, MANIFEST, METRICS, SUBSETS
 from stages.dataset import lists, manifest, stores
@@ -73,6 +73,7 @@ def work():
 def scored():
     """The metrics of a head that is trained on what is there, without the time it took, and the pictures shown."""
     train.main()
+    audit.main()
     evaluate.main()
     pictures = re.findall('data:image/jpeg;base64,[^"]+', (METRICS / "report.html").read_text())
     assert len(pictures) > 2
