@@ -134,16 +134,14 @@ def _sorted(lines: list[str]) -> list[str]:
 
 def masked(lines: list[str]) -> list[str]:
     """``lines`` without what differs from run to run."""
-    found, behind = [], None
+    found, column = [], slice(0)
     for line in lines:
+        if SECONDS in line and "Experiment" in line:
+            column = slice(line.index(SECONDS), line.index(SECONDS) + len(SECONDS))
+        elif line[column].strip().replace(".", "").isdigit():
+            line = f"{line[: column.start]} <time> {line[column.stop :]}"
         for pattern, mask in VARIES:
             line = re.sub(pattern, mask, line)
-        cells = line.split()
-        if SECONDS in cells and "Experiment" in cells:
-            behind = len(cells) - cells.index(SECONDS)
-        elif behind is not None and len(cells) > behind:
-            cells[-behind] = "<time>"
-            line = " ".join(cells)
         found.append(line.strip())
     return found
 

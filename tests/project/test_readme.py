@@ -61,8 +61,11 @@ def test_numbers_and_lines_that_differ_are_found(printed, fit):
 
 
 def test_what_varies_is_no_difference():
-    table = ["  Experiment   top1   seconds_per_epoch   train.lr  …", "  main   0.9   0.045   0.1   …"]
-    other = ["  Experiment   top1   seconds_per_epoch   train.lr   data", "  main  0.9   0.061   0.1   12ab.dir"]
+    table = ["  Experiment   top1   seconds_per_epoch   …", "  main          0.9               0.045   …"]
+    other = [
+        "  Experiment   top1   seconds_per_epoch   train.lr     data",
+        "  main          0.9                0.06   [0.1, 0.2]   12ab.dir",
+    ]
     assert fits(table, other)
     assert not fits(table, [other[0], other[1].replace("0.9", "0.8")])
     assert fits(["metrics/timing.json  reused  1 2"], ["metrics/timing.json  reused   10  20"])
