@@ -23,8 +23,9 @@ from bench.prepare import PEERS
 from bench.sets import Set, sets, splits
 from stages.backbones import zoo
 from stages.backend.mx import mx
-from stages.classifier import calibration, fit, head, reliability
-from stages.classifier.head import Features
+from stages.classifier import calibration, head, reliability
+from stages.classifier.fit import Fit, Subset, fit
+from stages.classifier.head import Features, Head
 from stages.classifier.scores import Labels, score, softmax
 from stages.common import params
 
@@ -37,12 +38,12 @@ EPOCHS = 40  # of the loop in PyTorch
 class Data(NamedTuple):
     """The subsets of a split: features and labels."""
 
-    train: tuple[Features, Labels]
-    valid: tuple[Features, Labels]
-    test: tuple[Features, Labels]
+    train: Subset
+    valid: Subset
+    test: Subset
 
     @property
-    def both(self) -> tuple[Features, Labels]:
+    def both(self) -> Subset:
         """Train and valid."""
         return np.concatenate([self.train[0], self.valid[0]]), np.concatenate([self.train[1], self.valid[1]])
 
@@ -61,34 +62,33 @@ class Log:
         """Nothing."""
 
 
+def fitted(train: Subset, valid: Subset, **changed: Any) -> tuple[Head, Fit]:
+    """What the stage's training makes, by the section ``train`` of the shipped params, ``changed``."""
+    settings, classes = params.load().train.model_copy(update=changed), int(train[1].max()) + 1
+    built = head.build(zoo.build("efficientnet_lite0"), "pool", classes, settings.dropout, "last", [mx.cpu()])
+    return built, fit(built, train, valid, settings, Log())
+
+
 def ours(**changed: Any) -> Method:
-    """The stage's training, by the section ``train`` of the shipped params, ``changed``."""
-    settings = params.load().train.model_copy(update=changed)
-
-    def run(data: Data, seed: int) -> NDArray[Any]:
-        classes = int(data.train[1].max()) + 1
-        built = head.build(zoo.build("efficientnet_lite0"), "pool", classes, settings.dropout, "last", [mx.cpu()])
-        fit.fit(built, data.train, data.valid, settings.model_copy(update={"seed": seed}), Log())
-        return built.logits(data.test[0])
-
-    return run
+    """The logits by what :func:`fitted` makes."""
+    return lambda data, seed: fitted(data.train, data.valid, **changed, seed=seed)[0].logits(data.test[0])
 
 
 def logistic(data: Data, seed: int) -> NDArray[Any]:
     """scikit-learn's, C by the loss on the validation images, refitted on both."""
     from sklearn.linear_model import LogisticRegression
 
-    def fitted(strength: float, x: Features, y: Labels) -> Any:
+    def regression(strength: float, x: Features, y: Labels) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return LogisticRegression(C=strength, max_iter=200).fit(x.astype(np.float32), y)
 
     def loss(strength: float) -> float:
-        found = fitted(strength, *data.train).predict_log_proba(data.valid[0].astype(np.float32))
+        found = regression(strength, *data.train).predict_log_proba(data.valid[0].astype(np.float32))
         return -float(found[np.arange(len(found)), data.valid[1]].mean())
 
     best = min(STRENGTHS, key=loss)
-    return np.asarray(fitted(best, *data.both).decision_function(data.test[0].astype(np.float32)))
+    return np.asarray(regression(best, *data.both).decision_function(data.test[0].astype(np.float32)))
 
 
 def ridge(data: Data, seed: int) -> NDArray[Any]:
@@ -97,7 +97,7 @@ def ridge(data: Data, seed: int) -> NDArray[Any]:
     Its outputs are no logits: a temperature chosen on the validation images makes them some.
     """
 
-    def outputs(penalty: float, learnt: tuple[Features, Labels], x: Features) -> NDArray[Any]:
+    def outputs(penalty: float, learnt: Subset, x: Features) -> NDArray[Any]:
         features, labels = learnt[0].astype(np.float64), learnt[1]
         mean, targets = features.mean(axis=0), np.eye(int(labels.max()) + 1)[labels]
         centred = features - mean

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.heads import Data, torch_run
+from bench.heads import Data, Log, fitted, torch_run
 from bench.prepare import save_weights
 from bench.table import Row, memory_row
 from bench.workspace import DIM, workspace
@@ -29,7 +29,7 @@ from stages import train
 from stages.backbones import parameters, zoo
 from stages.backend.mx import mx
 from stages.classifier import head
-from stages.classifier.fit import Fit, Subset, fit
+from stages.classifier.fit import Subset, fit
 from stages.classifier.head import Features, Head
 from stages.classifier.scores import Labels
 from stages.common import params
@@ -79,25 +79,10 @@ def article(head: Head, features: Features, labels: Labels, settings: params.Tra
     return found
 
 
-class Losses:
-    """Where :func:`fit` draws its curves: keeps the loss of each epoch."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def log_metric(self, name: str, val: float) -> None:
-        if name == "train/loss":
-            self.values.append(val)
-
-    def next_step(self) -> None:
-        pass
-
-
 def headstart(head: Head, features: Features, labels: Labels, settings: params.Train) -> Epochs:
     """Trains the last layer on what fc6 makes of the convolutions' output, as the stage does it."""
-    losses = Losses()
-    fitted = fit(head, (features, labels), (features[:32], labels[:32]), settings, losses)
-    return Epochs(losses.values, [epoch.seconds for epoch in fitted.epochs])
+    epochs = fit(head, (features, labels), (features[:32], labels[:32]), settings, Log()).epochs
+    return Epochs([epoch.train_loss for epoch in epochs], [epoch.seconds for epoch in epochs])
 
 
 def peak(count: int) -> float:
@@ -179,31 +164,27 @@ def head_rows() -> Iterator[Row]:
         labels = np.arange(images) % classes
         some = features[:64], labels[:64]
         theirs = np.median(torch_run(Data((features, labels), some, some), 9, lr=0.01, dropout=0.0)["seconds"][1:])
-        one = median_epoch((features, labels), some, classes, lr=0.01, weight_decay=0.0)
+        one = median_epoch((features, labels), some, lr=0.01, weight_decay=0.0)
         what = f"epoch of one head, {images:,} × {dim:,}, {classes} classes"
         yield Row(f"{what} / PyTorch", images / one, images / theirs, "images/s", theirs / one, TORCH_AIM)
         if classes == 12 and dim == 1280:
-            many = whole((features, labels), some, classes)
-            alone = whole((features, labels), some, classes, lr=0.01, weight_decay=0.0)
+            many = whole((features, labels), some)
+            alone = whole((features, labels), some, lr=0.01, weight_decay=0.0)
             yield Row(
                 f"20 heads to the end, {images:,} × {dim:,} / one head", many, alone, "s", alone / many, HEADS_AIM
             )
 
 
-def median_epoch(train: Subset, valid: Subset, classes: int, **changed: Any) -> float:
+def median_epoch(train: Subset, valid: Subset, **changed: Any) -> float:
     """Seconds of an epoch of the stage's training, with the section ``train`` ``changed``; the first prepares."""
-    return statistics.median(epoch.seconds for epoch in _fitted(train, valid, classes, epochs=9, **changed).epochs[1:])
+    return statistics.median(
+        epoch.seconds for epoch in fitted(train, valid, refit=False, epochs=9, **changed)[1].epochs[1:]
+    )
 
 
-def whole(train: Subset, valid: Subset, classes: int, **changed: Any) -> float:
+def whole(train: Subset, valid: Subset, **changed: Any) -> float:
     """Seconds of all epochs, a refit not included."""
-    return sum(epoch.seconds for epoch in _fitted(train, valid, classes, **changed).epochs)
-
-
-def _fitted(train: Subset, valid: Subset, classes: int, **changed: Any) -> Fit:
-    settings = params.load().train.model_copy(update={"refit": False, **changed})
-    built = head.build(zoo.build("efficientnet_lite0"), "pool", classes, settings.dropout, "last", [mx.cpu()])
-    return fit(built, train, valid, settings, Losses())
+    return sum(epoch.seconds for epoch in fitted(train, valid, refit=False, **changed)[1].epochs)
 
 
 def main() -> None:

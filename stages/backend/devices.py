@@ -51,7 +51,7 @@ def _driver() -> bool:
 
 
 def kind(device: str) -> str:
-    """ "cpu" or "gpu"."""
+    """Which kind of device it is: "cpu" or "gpu"."""
     return device.partition("(")[0]
 
 

@@ -10,8 +10,8 @@ from stages.backend import devices
 from stages.backend.mx import mx
 from stages.classifier.grid import Rule
 from stages.classifier.head import Features, Head, block_rows
-from stages.classifier.learning import Losses, Start, factors, softmax, xavier
-from stages.classifier.samples import BLOCK, Samples, pieces
+from stages.classifier.learning import Losses, Start, factors, pieces, softmax, xavier
+from stages.classifier.samples import BLOCK, Samples
 from stages.classifier.scores import Labels
 from stages.common.params import Train
 

@@ -47,6 +47,11 @@ def factors(settings: Train, samples: int) -> Callable[[int], float]:
     return lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
+def pieces(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """``rows`` in pieces of ``size``, the last as long as what is left."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
 def xavier(classes: int, width: int, seed: int) -> NDArray[np.float32]:
     """What the new layer starts with: (classes, width + 1), the bias, which is 0, last (Glorot and Bengio 2010)."""
     values = np.zeros((classes, width + 1), np.float32)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from stages.classifier.grid import Rule
 from stages.classifier.head import Features, Head, block_rows
-from stages.classifier.learning import Losses, Start, factors, softmax, xavier
-from stages.classifier.samples import BLOCK, Inputs, Samples, pieces
+from stages.classifier.learning import Losses, Start, factors, pieces, softmax, xavier
+from stages.classifier.samples import BLOCK, Inputs, Samples
 from stages.classifier.updates import STATES, UPDATES, Array, correction
 from stages.common.params import Train
 

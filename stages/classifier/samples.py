@@ -17,11 +17,6 @@ BLOCK = 1024
 SMALL = 32 * 2**20
 
 
-def pieces(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """``rows`` in pieces of ``size``, the last as long as what is left."""
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
 class Samples(NamedTuple):
     """parts: one or several arrays of features, one behind the other, none of which is copied.
 

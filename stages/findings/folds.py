@@ -1,12 +1,12 @@
 """What heads say of images that they were not trained on: one head for each fold, trained on all the others."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.classifier.learning import softmax
+from stages.classifier.learning import pieces, softmax
 from stages.classifier.scores import Labels
 from stages.classifier.updates import STATES, UPDATES, Array, correction
 from stages.common.progress import progress
@@ -56,7 +56,7 @@ def out_of_fold(
     shuffle, steps, step = np.random.default_rng(0), epochs * -(-len(labels) // BATCH), 0
     with progress(total=epochs * len(labels), desc="training on folds", leave=False) as bar:
         for _ in range(epochs):
-            for rows in _pieces(shuffle.permutation(len(labels))):
+            for rows in pieces(shuffle.permutation(len(labels)), BATCH):
                 x = inputs(rows)
                 np.matmul(_slopes(x, weights, labels[rows], fold[rows], folds).T, x, out=gradient)
                 step += 1
@@ -64,7 +64,7 @@ def out_of_fold(
                 UPDATES[OPTIMIZER](weights, gradient, state, np.full((1, 1), rate, np.float32), decay, scratch)
                 bar.update(len(rows))
     found = np.empty((len(labels), classes), np.float32)
-    for rows in _pieces(np.arange(len(labels))):
+    for rows in pieces(np.arange(len(labels)), BATCH):
         z = _logits(inputs(rows), weights, folds)
         softmax(z, labels[rows])
         found[rows] = z[np.arange(len(rows)), fold[rows]]
@@ -82,10 +82,6 @@ def _scale(subsets: Sequence[Features]) -> tuple[Array, np.float32]:
             squares += np.einsum("ij,ij->j", block, block, dtype=np.float64)
     variance = (squares / count - (total / count) ** 2).mean()
     return (total / count).astype(np.float32), np.float32(np.sqrt(variance) or 1)
-
-
-def _pieces(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
 def _source(subsets: Sequence[Features]) -> Callable[[NDArray[np.int64]], Array]:
