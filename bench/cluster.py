@@ -26,8 +26,9 @@ import numpy as np
 from bench.pictures import encoded, photo
 from bench.workspace import DIM, IMAGES, workspace
 from stages.backbones import catalogue, zoo
-from stages.common import caches, layout, params
-from stages.dataset.places import Place, read
+from stages.common import caches
+from stages.common.settings import layout, params
+from stages.dataset.files.places import Place, read
 from stages.engines.contract import Work
 from stages.features import compute, extract, identity
 from stages.inference.environment import environment

@@ -16,7 +16,7 @@ from PIL import Image
 from bench.project import ROOT, Project
 from bench.stamps import stamp
 from bench.transcripts import Reader, renewed, steps
-from stages.common.files import write_text
+from stages.common.disk.files import write_text
 
 README, PICTURE = ROOT / "README.md", ROOT / "docs/report.png"
 # The command after which the repository holds what the first run left.

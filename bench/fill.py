@@ -10,7 +10,7 @@ from itertools import islice
 
 import numpy as np
 
-from stages.common import params
+from stages.common.settings import params
 from stages.features import compute, identity
 from stages.features.database import TRANSACTION
 

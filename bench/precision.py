@@ -20,7 +20,8 @@ from bench.project import set_params
 from bench.table import Row
 from stages import evaluate, featurize, images, split, train, weights
 from stages.classifier.scores import TestMetrics
-from stages.common import caches, layout, params
+from stages.common import caches
+from stages.common.settings import layout, params
 
 PICTURES = ("astronaut", "brick", "camera", "cat", "coffee", "coins", "grass", "gravel", "hubble_deep_field",
             "immunohistochemistry", "moon", "page", "retina", "rocket", "text")  # fmt: skip

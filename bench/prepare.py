@@ -16,9 +16,9 @@ from stages.backbones import matching, parameters, published, zoo
 from stages.backbones.catalogue import BACKBONES, cut_of
 from stages.backbones.files.read import read
 from stages.backend.mx import mx
+from stages.common.disk.files import sha256
 from stages.common.errors import InputError
-from stages.common.files import sha256
-from stages.dataset.decode import decode
+from stages.dataset.files.decode import decode
 from stages.exports import onnx
 from stages.exports.graph import Graph
 from stages.inference import calibrate, compile, pictures, pixels

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.pictures import encoded, photo
 from bench.workspace import DIM, run_featurize, workspace
-from stages.common import params
+from stages.common.settings import params
 from stages.features import identity
 from stages.features.store import FeatureCache
 

@@ -15,8 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 from bench.precision import write_patches
 from bench.project import set_params
 from stages import featurize, images, split, weights
-from stages.common import caches, layout, params
-from stages.features import records
+from stages.common import caches
+from stages.common.settings import layout, params
+from stages.features.stored import records
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 # Fonts of symbols, or of what should be drawn where a letter is missing.

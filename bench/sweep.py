@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from bench.project import Project, clone
-from stages.common import params
 from stages.common.progress import progress
+from stages.common.settings import params
 
 RATES = ["0.1", "0.03", "0.02", "0.003", "0.001"]
 EXPERIMENTS = "refs/exps/??/*/*"

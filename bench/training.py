@@ -28,14 +28,14 @@ from bench.workspace import DIM, workspace
 from stages import train
 from stages.backbones import parameters, zoo
 from stages.backend.mx import mx
-from stages.classifier import head
-from stages.classifier.fit import Subset, fit
-from stages.classifier.head import Features, Head
+from stages.classifier.model import head
+from stages.classifier.model.head import Features, Head
 from stages.classifier.scores import Labels
-from stages.common import params
-from stages.common.layout import FEATURES
+from stages.classifier.training.fit import Subset, fit
+from stages.common.settings import params
+from stages.common.settings.layout import FEATURES
 from stages.dataset import lists
-from stages.features import records
+from stages.features.stored import records
 
 IMAGES, CLASSES, EPOCHS = 1024, 257, 3
 AIM, SAME_LOSS = 8.0, 1e-4

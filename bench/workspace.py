@@ -11,9 +11,10 @@ from typing import Any, Optional
 
 from bench.project import set_params
 from stages import featurize, weights
-from stages.common import caches, layout, params
+from stages.common import caches
+from stages.common.settings import layout, params
 from stages.dataset import classes, lists, manifest
-from stages.features import records
+from stages.features.stored import records
 
 # Of the features of EfficientNet-Lite0.
 DIM = 1280

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.common import params
 from stages.common.errors import run
+from stages.common.settings import params
 from stages.findings import finding, flat, folds, grouping, kinds, looking, mislabelled, neighbours, outliers, twins
 from stages.findings.finding import AuditMetrics, Finding
 from stages.findings.gathered import Images, gather, taken

@@ -13,13 +13,13 @@ from typing import Optional
 
 from stages.backbones import catalogue, zoo
 from stages.backend.mx import mx
-from stages.classifier import trained
-from stages.classifier.head import build
+from stages.classifier.model import trained
+from stages.classifier.model.head import build
 from stages.classifier.scores import TestMetrics
-from stages.common import params
+from stages.common.disk.files import replacing, write_text
 from stages.common.errors import InputError, run
-from stages.common.files import replacing, write_text
-from stages.common.layout import METRICS
+from stages.common.settings import params
+from stages.common.settings.layout import METRICS
 from stages.exports import card, graph, onnx
 
 FOLDER = Path("data/export")

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common import params
 from stages.common.errors import InputError, run
-from stages.common.layout import FEATURES, MANIFEST, SPLIT, SUBSETS
+from stages.common.settings import params
+from stages.common.settings.layout import FEATURES, MANIFEST, SPLIT, SUBSETS
 from stages.dataset import classes, lists, manifest
-from stages.dataset.places import Place, within
+from stages.dataset.files.places import Place, within
 from stages.dataset.sources import table
-from stages.features import identity, records, seeding
+from stages.features import identity, seeding
 from stages.features.compute import Computed, compute
-from stages.features.mapped import mapped_array
-from stages.features.records import FeaturesInfo, Work
+from stages.features.stored import records
+from stages.features.stored.mapped import mapped_array
+from stages.features.stored.records import FeaturesInfo, Work
 
 
 def main() -> None:

@@ -12,14 +12,14 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.classifier import trained
+from stages.classifier.model import trained
 from stages.classifier.predictions import FORMATS, likeliest
 from stages.classifier.scores import softmax
-from stages.common import params
 from stages.common.errors import InputError, run
+from stages.common.settings import params
 from stages.common.streams import plain
 from stages.dataset import named
-from stages.dataset.places import Place
+from stages.dataset.files.places import Place
 from stages.features import compute, identity
 
 # Images whose features are in memory at a time. Each such block starts its own workers, which takes some seconds.

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from stages.common import params
+from stages.common.disk.files import replacing
 from stages.common.errors import InputError, run
-from stages.common.files import replacing
-from stages.common.layout import CLASSES, MANIFEST, SPLIT, SUBSETS
+from stages.common.settings import params
+from stages.common.settings.layout import CLASSES, MANIFEST, SPLIT, SUBSETS
 from stages.dataset import classes, groups, lists, manifest, splitting
 
 # So many sets of copies, or classes, are shown.

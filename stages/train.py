@@ -4,14 +4,14 @@ from dvclive import Live  # type: ignore[attr-defined]  # it does not say that i
 
 from stages.backbones import parameters, zoo
 from stages.backend import devices
-from stages.classifier import curves, grid, head, trained
-from stages.classifier.fit import fit
+from stages.classifier.model import curves, grid, head, trained
 from stages.classifier.scores import Kept, TrainMetrics
-from stages.common import params
+from stages.classifier.training.fit import fit
+from stages.common.disk.files import replacing
 from stages.common.errors import run
-from stages.common.files import replacing
-from stages.common.layout import CURVES, METRICS
-from stages.features import records
+from stages.common.settings import params
+from stages.common.settings.layout import CURVES, METRICS
+from stages.features.stored import records
 
 
 def main() -> None:

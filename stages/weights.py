@@ -4,10 +4,10 @@ from pathlib import Path
 
 from stages.backbones import catalogue, matching, parameters, published
 from stages.backbones.files.read import read
-from stages.common import params
+from stages.common.disk.files import replacing, sha256
 from stages.common.errors import InputError, run
-from stages.common.files import replacing, sha256
-from stages.common.layout import WEIGHTS
+from stages.common.settings import params
+from stages.common.settings.layout import WEIGHTS
 
 
 def main() -> None:

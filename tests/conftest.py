@@ -50,8 +50,8 @@ def weights_file(tmp_path_factory):
 def workspace(tmp_path, monkeypatch):
     """A function that makes an empty folder the place where the stages work, with weights and changed params in it."""
     from stages.backbones.parameters import WeightsInfo
-    from stages.common import sums
-    from stages.common.files import sha256
+    from stages.common.disk import sums
+    from stages.common.disk.files import sha256
 
     monkeypatch.chdir(tmp_path)
 
@@ -95,7 +95,7 @@ def narrow_vgg():
 def vgg(workspace, vgg_file, monkeypatch):
     """In a folder of its own with weights: ``vgg16`` is ``narrow_vgg`` there. Returns the network, with its weights."""
     from stages.backbones import zoo
-    from stages.common.files import sha256
+    from stages.common.disk.files import sha256
 
     monkeypatch.setattr(zoo, "build", lambda name: narrow_vgg())
     workspace("vgg16", vgg_file)
@@ -164,10 +164,10 @@ def unsure(trained, tmp_path_factory):
     """
     from stages.backbones import zoo
     from stages.backend.mx import mx
-    from stages.classifier import trained as classifier
-    from stages.classifier.head import build
-    from stages.common.layout import SUBSETS
-    from stages.features import records
+    from stages.classifier.model import trained as classifier
+    from stages.classifier.model.head import build
+    from stages.common.settings.layout import SUBSETS
+    from stages.features.stored import records
 
     folder = tmp_path_factory.mktemp("unsure") / "copy"
     shutil.copytree(trained, folder, symlinks=True)

@@ -5,11 +5,11 @@ from pathlib import Path
 from stages.backbones.files import mxnet
 from stages.backbones.files.binary import Tensors
 from stages.backbones.zoo import FILE
-from stages.common import sums
+from stages.common.disk import sums
+from stages.common.disk.files import sha256
 from stages.common.documents import Document
 from stages.common.errors import InputError
-from stages.common.files import sha256
-from stages.common.layout import WEIGHTS
+from stages.common.settings.layout import WEIGHTS
 
 INFO = "weights.json"
 

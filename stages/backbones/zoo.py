@@ -13,7 +13,7 @@ from stages.backbones import catalogue
 from stages.backbones.files import mxnet
 from stages.backend.mx import mx
 from stages.common.errors import InputError
-from stages.common.layout import WEIGHTS
+from stages.common.settings.layout import WEIGHTS
 
 Network = Any  # an mx.gluon.HybridBlock; MXNet has no types
 Layer = Any  # the same, inside a network

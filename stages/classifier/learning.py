@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.params import Train
+from stages.common.settings.params import Train
 
 # Gives, anew each time, the values that heads start with.
 Start = Callable[[], Any]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.files import cell
+from stages.common.disk.files import cell
 
 # An image has one line, whatever is in its name.
 _BREAKS = {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}

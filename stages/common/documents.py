@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from stages.common.disk.files import regular, write_text
 from stages.common.errors import InputError
-from stages.common.files import regular, write_text
 
 AnyDocument = TypeVar("AnyDocument", bound="Document")
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from stages.common import sums
-from stages.common.files import write_text
-from stages.common.layout import CLASSES
+from stages.common.disk import sums
+from stages.common.disk.files import write_text
+from stages.common.settings.layout import CLASSES
 
 
 def write(names: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.common.errors import InputError
-from stages.dataset import tables
+from stages.dataset.files import tables
 from stages.dataset.groups import leaders
 from stages.dataset.sources.source import Listed
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.common import sums
-from stages.common.files import write_text
-from stages.common.layout import SPLIT
+from stages.common.disk import sums
+from stages.common.disk.files import write_text
+from stages.common.settings.layout import SPLIT
 
 
 class Row(NamedTuple):

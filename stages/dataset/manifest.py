@@ -16,10 +16,10 @@ from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Optional
 
-from stages.common import sums
+from stages.common.disk import sums
+from stages.common.disk.files import replacing
 from stages.common.errors import InputError
-from stages.common.files import replacing
-from stages.common.layout import SUBSETS
+from stages.common.settings.layout import SUBSETS
 
 COLUMNS = ("path", "class", "sha256", "bytes", "offset")
 OPTIONAL = ("group", "split")

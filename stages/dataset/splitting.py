@@ -7,7 +7,7 @@ from itertools import chain
 from types import MappingProxyType
 
 from stages.common.errors import InputError
-from stages.common.layout import SUBSETS
+from stages.common.settings.layout import SUBSETS
 
 
 def assign(

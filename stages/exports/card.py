@@ -6,9 +6,9 @@ from string import Template
 from typing import Optional
 
 from stages.backbones.catalogue import Backbone
+from stages.classifier.model.trained import HeadInfo
 from stages.classifier.scores import TestMetrics
-from stages.classifier.trained import HeadInfo
-from stages.common.params import Dataset
+from stages.common.settings.params import Dataset
 from stages.exports.onnx import OPSET
 from stages.inference import pixels
 

@@ -7,7 +7,7 @@ from stages.backbones import zoo
 from stages.backbones.catalogue import Backbone
 from stages.backbones.files import mxnet
 from stages.backend.mx import mx
-from stages.common.files import write_text
+from stages.common.disk.files import write_text
 from stages.inference.graph import trace
 from stages.inference.rewrite import rewrite
 

@@ -14,7 +14,7 @@ from stages.common.documents import Document
 from stages.common.errors import InputError
 from stages.engines import local
 from stages.engines.contract import Work
-from stages.features.recipe import Recipe
+from stages.features.stored.recipe import Recipe
 from stages.inference import compile
 from stages.inference.calibrate import Calibration, measure
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from stages.backbones import catalogue, zoo
 from stages.backend import devices
-from stages.common import params
 from stages.common.caches import cache_folder
 from stages.common.errors import InputError
-from stages.common.layout import WEIGHTS
 from stages.common.progress import progress
-from stages.dataset.places import Place, read
+from stages.common.settings import params
+from stages.common.settings.layout import WEIGHTS
+from stages.dataset.files.places import Place, read
 from stages.engines import local, ray
 from stages.engines.contract import Engine, Work, Worker
 from stages.features import calibrations, extract
@@ -25,8 +25,8 @@ from stages.features.chunks import Chunks, batches
 from stages.features.database import TRANSACTION
 from stages.features.extract import Chunk, Result
 from stages.features.identity import fingerprint
-from stages.features.recipe import Recipe
 from stages.features.store import Feature, FeatureCache
+from stages.features.stored.recipe import Recipe
 from stages.features.writer import Writer
 from stages.inference.environment import check, environment
 

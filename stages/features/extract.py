@@ -15,10 +15,10 @@ from stages.backbones import catalogue, zoo
 from stages.backbones.catalogue import Backbone
 from stages.backend import devices
 from stages.common.errors import InputError
-from stages.dataset.decode import decode
-from stages.dataset.places import Place, contents
-from stages.dataset.stores import Unreadable
-from stages.features.recipe import Recipe
+from stages.dataset.files.decode import decode
+from stages.dataset.files.places import Place, contents
+from stages.dataset.files.stores import Unreadable
+from stages.features.stored.recipe import Recipe
 from stages.inference import pixels
 from stages.inference.calibrate import Calibration
 from stages.inference.compile import compiled

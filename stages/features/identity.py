@@ -7,10 +7,10 @@ import PIL.features
 
 from stages.backbones import catalogue, parameters
 from stages.backend.mx import mxnet_version
-from stages.common import params
-from stages.dataset import decode
+from stages.common.settings import params
+from stages.dataset.files import decode
 from stages.features import calibrations
-from stages.features.recipe import Recipe
+from stages.features.stored.recipe import Recipe
 from stages.inference import compile, pixels
 
 # Raised whenever the same image and weights would give other features than before for a reason not listed below.

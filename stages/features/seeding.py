@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from stages.common import params
 from stages.common.errors import InputError
-from stages.common.layout import FEATURES, MANIFEST, SUBSETS
+from stages.common.settings import params
+from stages.common.settings.layout import FEATURES, MANIFEST, SUBSETS
 from stages.dataset import manifest
-from stages.features import records
 from stages.features.compute import cached
 from stages.features.database import TRANSACTION
 from stages.features.identity import fingerprint
-from stages.features.recipe import Recipe
-from stages.features.records import ABOUT, FeaturesInfo
+from stages.features.stored import records
+from stages.features.stored.recipe import Recipe
+from stages.features.stored.records import ABOUT, FeaturesInfo
 
 # Where DVC keeps the files that it has of the outputs in dvc.lock; its documentation describes both.
 DVC_LOCK, DVC_CACHE = Path("dvc.lock"), Path(".dvc/cache/files/md5")

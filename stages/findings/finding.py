@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Optional
 
+from stages.common.disk.files import uncell, write_csv
 from stages.common.documents import Document
 from stages.common.errors import InputError
-from stages.common.files import uncell, write_csv
-from stages.common.layout import METRICS
+from stages.common.settings.layout import METRICS
 
 TABLE = METRICS / "audit.csv"
 COUNTS = METRICS / "audit.json"

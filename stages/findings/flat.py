@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.common import sums
+from stages.common.disk import sums
 from stages.common.documents import Document
-from stages.common.layout import MAP
+from stages.common.settings.layout import MAP
 from stages.findings.neighbours import Features
 from stages.findings.sketches import SIDE
 

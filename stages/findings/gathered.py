@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.classifier.scores import Labels
-from stages.common import params
 from stages.common.errors import InputError
-from stages.common.layout import MANIFEST, SPLIT, SUBSETS
+from stages.common.settings import params
+from stages.common.settings.layout import MANIFEST, SPLIT, SUBSETS
 from stages.dataset import classes, lists, manifest
-from stages.dataset.places import Place, within
+from stages.dataset.files.places import Place, within
 from stages.dataset.sources import table
-from stages.features import records
+from stages.features.stored import records
 from stages.findings.neighbours import Features
 
 

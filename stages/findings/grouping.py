@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.files import replacing
-from stages.common.layout import MANIFEST
+from stages.common.disk.files import replacing
+from stages.common.settings.layout import MANIFEST
 from stages.dataset import manifest
 from stages.dataset.groups import leaders
 from stages.findings import finding

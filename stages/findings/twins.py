@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common import params
+from stages.common.settings import params
 from stages.dataset.groups import leaders
 from stages.findings import looking, sketches
 from stages.findings.gathered import Images

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from typing import Optional
 
 from stages.backbones import catalogue
-from stages.classifier import grid
-from stages.classifier.curves import KEPT, Curves
-from stages.classifier.grid import Trial
+from stages.classifier.model import grid
+from stages.classifier.model.curves import KEPT, Curves
+from stages.classifier.model.grid import Trial
+from stages.classifier.model.trained import Chosen, HeadInfo
 from stages.classifier.scores import Kept, Labels, TestMetrics
-from stages.classifier.trained import Chosen, HeadInfo
-from stages.common import params
 from stages.common.errors import InputError
-from stages.common.layout import MANIFEST, SPLIT
+from stages.common.settings import params
+from stages.common.settings.layout import MANIFEST, SPLIT
 from stages.dataset import manifest
-from stages.dataset.places import within
+from stages.dataset.files.places import within
 from stages.dataset.sources import table
-from stages.features.records import Work
+from stages.features.stored.records import Work
 from stages.report import findings
 from stages.report.figures import Probabilities, least_sure, surest_mistakes
 from stages.report.findings import Section

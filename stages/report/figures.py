@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.classifier.grid import Rule, Trial
+from stages.classifier.model.grid import Rule, Trial
 from stages.classifier.reliability import Bin
 from stages.classifier.scores import Labels
 

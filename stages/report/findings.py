@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.classifier.scores import Labels
-from stages.common import params
-from stages.common.layout import MANIFEST
+from stages.common.settings import params
+from stages.common.settings.layout import MANIFEST
 from stages.dataset import manifest
-from stages.dataset.places import within
+from stages.dataset.files.places import within
 from stages.dataset.sources import table
 from stages.findings import finding, flat
 from stages.findings.finding import AuditMetrics, Finding

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from stages.classifier.trained import HeadInfo
-from stages.common import params
+from stages.classifier.model.trained import HeadInfo
+from stages.common.settings import params
 from stages.dataset.sources import table
 
 

@@ -14,10 +14,10 @@ from typing import NamedTuple, Optional
 import jinja2
 
 from stages.classifier import reliability
-from stages.classifier.grid import Rule
-from stages.common.files import write_text
-from stages.dataset.places import within
-from stages.features.records import Work
+from stages.classifier.model.grid import Rule
+from stages.common.disk.files import write_text
+from stages.dataset.files.places import within
+from stages.features.stored.records import Work
 from stages.report import figures
 from stages.report.contents import Contents
 from stages.report.findings import data_uri

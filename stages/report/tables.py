@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.classifier.scores import DIGITS, Labels
-from stages.common.files import write_csv
-from stages.common.layout import METRICS
+from stages.common.disk.files import write_csv
+from stages.common.settings.layout import METRICS
 from stages.report.figures import Probabilities
 
 PREDICTIONS, CLASSES = METRICS / "predictions.csv", METRICS / "classes.csv"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stages.common.documents import Document
-from stages.features.records import Work
+from stages.features.stored.records import Work
 
 
 class Timing(Document):

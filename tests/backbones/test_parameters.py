@@ -5,9 +5,9 @@ import pytest
 
 from stages.backbones import parameters
 from stages.backend.mx import mx
-from stages.common import sums
+from stages.common.disk import sums
+from stages.common.disk.files import sha256
 from stages.common.errors import InputError
-from stages.common.files import sha256
 
 TENSORS = {"b.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.ones(4, np.float32)}
 

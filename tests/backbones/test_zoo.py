@@ -16,9 +16,9 @@ from stages.backbones import matching, published, zoo
 from stages.backbones.catalogue import BACKBONES
 from stages.backbones.files.read import read
 from stages.backend.mx import mx
+from stages.common.disk.files import sha256
 from stages.common.errors import InputError
-from stages.common.files import sha256
-from stages.dataset.decode import decode
+from stages.dataset.files.decode import decode
 from stages.inference import pixels
 from stages.inference.compile import compiled
 from tests import reference

@@ -3,9 +3,9 @@
 import numpy as np
 
 from stages.backbones import parameters, zoo
-from stages.classifier.trained import Chosen
-from stages.common.params import Train
-from stages.features.records import FeaturesInfo, Work
+from stages.classifier.model.trained import Chosen
+from stages.common.settings.params import Train
+from stages.features.stored.records import FeaturesInfo, Work
 
 
 def clouds(classes=4, per_class=10, dim=16, spread=0.3, seed=0):

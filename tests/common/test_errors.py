@@ -128,7 +128,7 @@ def test_too_little_memory_is_one_sentence(tmp_path):
 def test_a_folder_without_rights_is_named(tmp_path):
     (tmp_path / "metrics").mkdir(mode=0o500)
     code, printed = run(
-        "from stages.common.files import write_text\nwrite_text('metrics/a', 'b')",
+        "from stages.common.disk.files import write_text\nwrite_text('metrics/a', 'b')",
         tmp_path,
     )
     assert code == 1

@@ -1,6 +1,6 @@
 """The file with the class names."""
 
-from stages.common.layout import CLASSES
+from stages.common.settings.layout import CLASSES
 from stages.dataset import classes
 
 NAMES = ["dög", "cat", "red panda", "a\u2028b", " "]

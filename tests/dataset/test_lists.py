@@ -6,7 +6,7 @@ import pytest
 from bench.pictures import photo
 from stages.backend.mx import mx
 from stages.common.errors import InputError
-from stages.common.layout import SPLIT
+from stages.common.settings.layout import SPLIT
 from stages.dataset import lists
 from stages.dataset.lists import Row
 

@@ -13,8 +13,9 @@ import pytest
 
 from bench.pictures import encoded, photo
 from stages.common.errors import InputError
-from stages.dataset import decode, looking, stamps
-from stages.dataset.index import Index
+from stages.dataset import looking
+from stages.dataset.files import decode, stamps
+from stages.dataset.files.index import Index
 from stages.dataset.looking import Place, Seen, look
 
 ROOT = Path(looking.__file__).parent.parent.parent
@@ -281,8 +282,9 @@ LOOKING = """
 import signal, sys, time
 from pathlib import Path
 from stages.common.errors import run
-from stages.dataset import decode, looking
-from stages.dataset.index import Index
+from stages.dataset import looking
+from stages.dataset.files import decode
+from stages.dataset.files.index import Index
 
 def slow(data, name):
     print("reading", flush=True)

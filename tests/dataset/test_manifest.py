@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common import sums
+from stages.common.disk import sums
 from stages.common.errors import InputError
 from stages.dataset import manifest
 from stages.dataset.manifest import Row

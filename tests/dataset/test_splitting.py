@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from stages.common.errors import InputError
-from stages.common.layout import SUBSETS
+from stages.common.settings.layout import SUBSETS
 from stages.dataset import splitting
 
 FRACTIONS = [0.55, 0.20, 0.25]

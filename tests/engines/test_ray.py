@@ -13,9 +13,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from bench.pictures import save_folder
-from stages.common import params
 from stages.common.errors import InputError
-from stages.dataset.places import Place
+from stages.common.settings import params
+from stages.dataset.files.places import Place
 from stages.engines import cluster, crew
 from stages.engines.contract import Work
 from stages.engines.ray import engine
@@ -301,8 +301,8 @@ def test_the_local_engine_never_imports_ray(photos):
         "import numpy\n"
         "from stages.features import compute, identity\n"
         "from stages import featurize\n"
-        "from stages.common import params\n"
-        "from stages.dataset.places import Place\n"
+        "from stages.common.settings import params\n"
+        "from stages.dataset.files.places import Place\n"
         "given = params.load(sys.argv[1])\n"
         "recipe = identity.current('auto', given.featurize, 'off')\n"
         "places = [Place(path) for path in sys.argv[2:]]\n"

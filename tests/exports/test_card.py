@@ -15,9 +15,9 @@ from PIL import Image
 from bench.pictures import encoded, photo
 from stages import predict
 from stages.backbones import catalogue
-from stages.classifier import trained as classifier
-from stages.common import params
-from stages.dataset.decode import decode
+from stages.classifier.model import trained as classifier
+from stages.common.settings import params
+from stages.dataset.files.decode import decode
 from stages.exports import card
 from stages.inference import pixels
 from tests.conftest import BACKBONE

@@ -7,12 +7,12 @@ import pytest
 
 from bench.pictures import save_folder
 from stages.backbones import catalogue, zoo
-from stages.common import params
+from stages.common.disk.files import sha256
 from stages.common.errors import InputError
-from stages.common.files import sha256
-from stages.dataset.places import Place
+from stages.common.settings import params
+from stages.dataset.files.places import Place
 from stages.features import calibrations, compute, identity
-from stages.features.recipe import Recipe
+from stages.features.stored.recipe import Recipe
 from stages.inference import calibrate, compile
 from stages.inference.calibrate import Calibration
 from tests.conftest import BACKBONE

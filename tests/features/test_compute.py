@@ -12,10 +12,10 @@ from bench.pictures import photo, save_folder
 from stages.backbones import zoo
 from stages.backbones.catalogue import BACKBONES
 from stages.backend.mx import mx
-from stages.common import params
 from stages.common.errors import InputError
-from stages.dataset.decode import decode
-from stages.dataset.places import Place, read
+from stages.common.settings import params
+from stages.dataset.files.decode import decode
+from stages.dataset.files.places import Place, read
 from stages.features import compute as module
 from stages.features import database, identity
 from stages.features.compute import compute

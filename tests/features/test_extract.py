@@ -9,9 +9,9 @@ import pytest
 
 from bench.pictures import encoded, photo
 from stages.backbones.catalogue import BACKBONES
-from stages.common import params
 from stages.common.errors import InputError
-from stages.dataset.places import Place
+from stages.common.settings import params
+from stages.dataset.files.places import Place
 from stages.engines import local
 from stages.engines.contract import Work
 from stages.features import identity

@@ -6,12 +6,12 @@ import PIL.features
 import pytest
 
 from stages.backbones.catalogue import BACKBONES
-from stages.common import params
+from stages.common.disk.files import sha256
 from stages.common.errors import InputError
-from stages.common.files import sha256
-from stages.dataset import decode
+from stages.common.settings import params
+from stages.dataset.files import decode
 from stages.features import calibrations, identity
-from stages.features.recipe import Recipe
+from stages.features.stored.recipe import Recipe
 from stages.inference import compile, pixels
 from stages.inference.calibrate import Calibration
 from tests.conftest import BACKBONE

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from stages import featurize
-from stages.common import params, sums
+from stages.common.disk import sums
 from stages.common.errors import InputError
-from stages.common.layout import FEATURES, MANIFEST, SUBSETS
+from stages.common.settings import params
+from stages.common.settings.layout import FEATURES, MANIFEST, SUBSETS
 from stages.dataset import lists, manifest
-from stages.features import identity, records, seeding
+from stages.features import identity, seeding
 from stages.features.compute import cached
-from stages.features.records import ABOUT, FeaturesInfo, Work
+from stages.features.stored import records
+from stages.features.stored.records import ABOUT, FeaturesInfo, Work
 from tests.conftest import set_params
 
 pytestmark = pytest.mark.xdist_group("trained")

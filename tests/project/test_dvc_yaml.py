@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.common import params
+from stages.common.settings import params
 from tests.dependencies import dependencies, folded, stages
 
 STAGES = stages()

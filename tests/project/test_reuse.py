@@ -15,7 +15,7 @@ import pytest
 
 from bench.pictures import photo, save_folder
 from bench.project import Project
-from stages.common import sums
+from stages.common.disk import sums
 from tests.damage import SOAK, long
 
 pytestmark = pytest.mark.xdist_group("reuse")

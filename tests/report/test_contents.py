@@ -6,11 +6,12 @@ import shutil
 import pytest
 from PIL import Image
 
-from stages.classifier import curves, scores, trained
-from stages.common import params
-from stages.common.layout import METRICS
+from stages.classifier import scores
+from stages.classifier.model import curves, trained
+from stages.common.settings import params
+from stages.common.settings.layout import METRICS
 from stages.dataset import lists
-from stages.features import records
+from stages.features.stored import records
 from stages.report import contents
 
 pytestmark = pytest.mark.xdist_group("trained")

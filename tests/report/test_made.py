@@ -2,8 +2,8 @@
 
 import pytest
 
-from stages.classifier import trained as classifier
-from stages.common import params
+from stages.classifier.model import trained as classifier
+from stages.common.settings import params
 from stages.report.made import made_of, shown
 
 pytestmark = pytest.mark.xdist_group("trained")

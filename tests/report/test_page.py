@@ -10,8 +10,8 @@ import pytest
 
 from bench.pictures import encoded, photo
 from stages.classifier import scores
-from stages.classifier.curves import Curve, Curves
-from stages.classifier.grid import Rule, Trial
+from stages.classifier.model.curves import Curve, Curves
+from stages.classifier.model.grid import Rule, Trial
 from stages.findings.finding import AuditMetrics, Finding
 from stages.report import page as report
 from stages.report.contents import Contents

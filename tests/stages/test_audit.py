@@ -14,7 +14,7 @@ from bench.planted import COPIES
 from bench.project import ROOT, set_params
 from stages import audit, featurize, images, split, weights
 from stages.common.errors import InputError
-from stages.common.layout import MANIFEST, SUBSETS
+from stages.common.settings.layout import MANIFEST, SUBSETS
 from stages.dataset import group_file, lists, manifest
 from stages.findings import finding
 from tests.conftest import BACKBONE

@@ -11,9 +11,10 @@ import pytest
 from bench.pictures import photo
 from stages import cache
 from stages.common.errors import InputError
-from stages.dataset import index, looking, stamps
-from stages.dataset.places import Place
-from stages.dataset.stamps import Stamp
+from stages.dataset import looking
+from stages.dataset.files import index, stamps
+from stages.dataset.files.places import Place
+from stages.dataset.files.stamps import Stamp
 from stages.features.database import Database
 from stages.features.store import FeatureCache
 from tests.damage import KINDS, SOAK, damaged, seconds_of_at_most

@@ -13,16 +13,16 @@ from bench.pictures import encoded, photo
 from stages import evaluate
 from stages.backbones.parameters import WeightsInfo
 from stages.backend.mx import mx
-from stages.classifier import curves, grid, head, trained
-from stages.classifier.grid import Rule, Trial
+from stages.classifier.model import curves, grid, head, trained
+from stages.classifier.model.grid import Rule, Trial
 from stages.classifier.scores import Kept, Scores
-from stages.common import params
+from stages.common.disk.files import sha256, write_text
 from stages.common.errors import InputError
-from stages.common.files import sha256, write_text
-from stages.common.layout import CURVES, MANIFEST, METRICS, SPLIT, WEIGHTS
+from stages.common.settings import params
+from stages.common.settings.layout import CURVES, MANIFEST, METRICS, SPLIT, WEIGHTS
 from stages.dataset import lists, manifest
 from stages.dataset.lists import Row
-from stages.features import records
+from stages.features.stored import records
 from stages.findings import finding, flat
 from tests.classifier.made import chosen, features_info, featurizing, network
 from tests.conftest import BACKBONE

@@ -15,14 +15,15 @@ from stages import featurize
 from stages.backbones import zoo
 from stages.backbones.catalogue import BACKBONES
 from stages.backend.mx import mx
-from stages.common import params
 from stages.common.errors import InputError
-from stages.common.layout import MANIFEST, SUBSETS
+from stages.common.settings import params
+from stages.common.settings.layout import MANIFEST, SUBSETS
 from stages.dataset import lists, manifest
-from stages.dataset.decode import decode
-from stages.dataset.places import Place
-from stages.features import identity, records
-from stages.features.records import FeaturesInfo
+from stages.dataset.files.decode import decode
+from stages.dataset.files.places import Place
+from stages.features import identity
+from stages.features.stored import records
+from stages.features.stored.records import FeaturesInfo
 from stages.inference import pixels
 from tests.conftest import BACKBONE
 

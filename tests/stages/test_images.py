@@ -15,8 +15,9 @@ from bench.pictures import encoded, photo
 from bench.project import set_params
 from stages import images
 from stages.common.errors import InputError
-from stages.common.layout import CLASSES, MANIFEST, ORIGIN
-from stages.dataset import manifest, stamps
+from stages.common.settings.layout import CLASSES, MANIFEST, ORIGIN
+from stages.dataset import manifest
+from stages.dataset.files import stamps
 from stages.dataset.manifest import Row
 from tests.conftest import ROOT
 

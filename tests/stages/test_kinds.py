@@ -9,8 +9,9 @@ import pytest
 from bench.project import set_params
 from stages import audit, evaluate, featurize, images, shards, split, train
 from stages.common.errors import InputError
-from stages.common.layout import CLASSES, FEATURES, MANIFEST, METRICS, SUBSETS
-from stages.dataset import lists, manifest, stores
+from stages.common.settings.layout import CLASSES, FEATURES, MANIFEST, METRICS, SUBSETS
+from stages.dataset import lists, manifest
+from stages.dataset.files import stores
 from tests.conftest import BACKBONE
 from tests.dataset.stores import BUCKET, served
 

@@ -13,9 +13,10 @@ import pytest
 from bench.pictures import encoded, photo
 from stages import predict
 from stages.backend.mx import mx
-from stages.classifier import trained as classifier
+from stages.classifier.model import trained as classifier
 from stages.dataset import lists
-from stages.features import compute, records
+from stages.features import compute
+from stages.features.stored import records
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.xdist_group("trained")

@@ -8,7 +8,7 @@ import yaml
 
 from stages import split
 from stages.common.errors import InputError
-from stages.common.layout import CLASSES, MANIFEST, SUBSETS
+from stages.common.settings.layout import CLASSES, MANIFEST, SUBSETS
 from stages.dataset import classes, lists, manifest
 from tests.conftest import ROOT
 

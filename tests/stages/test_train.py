@@ -9,14 +9,15 @@ from bench.project import set_params
 from stages import evaluate, train
 from stages.backbones import parameters
 from stages.backend.mx import mx
-from stages.classifier import curves, grid, trained
+from stages.classifier.model import curves, grid, trained
 from stages.classifier.scores import Kept, TrainMetrics, score
-from stages.common import params, sums
+from stages.common.disk import sums
 from stages.common.errors import InputError
-from stages.common.layout import METRICS, SPLIT
+from stages.common.settings import params
+from stages.common.settings.layout import METRICS, SPLIT
 from stages.dataset import lists
 from stages.dataset.lists import Row
-from stages.features import records
+from stages.features.stored import records
 from tests.classifier.made import clouds, features_info, featurizing
 from tests.conftest import BACKBONE
 

@@ -25,7 +25,7 @@ from stages.backbones.catalogue import BACKBONES
 from stages.backbones.files.read import read
 from stages.backend.mx import mx
 from stages.common.errors import InputError
-from stages.common.layout import WEIGHTS
+from stages.common.settings.layout import WEIGHTS
 from tests.backbones.files import samples
 from tests.conftest import BACKBONE, ROOT
 

@@ -11,11 +11,11 @@ from typing import Optional
 
 from stages.common.caches import user_cache
 from stages.common.errors import InputError
-from stages.common.params import Dataset
-from stages.dataset import archives
-from stages.dataset.archives import Member
-from stages.dataset.index import Index
-from stages.dataset.places import ARCHIVE, Place
+from stages.common.settings.params import Dataset
+from stages.dataset.files import archives
+from stages.dataset.files.archives import Member
+from stages.dataset.files.index import Index
+from stages.dataset.files.places import ARCHIVE, Place
 from stages.dataset.sources.download import Published, fetch
 from stages.dataset.sources.source import Listed, Listing, Source, listable
 
@@ -55,7 +55,7 @@ def find(chosen: Dataset, index: Index) -> Listing:
     has changed. ``chosen.clutter`` false leaves out the class called so.
 
     Raises InputError if the archive is damaged, has no class, has two classes of one name, or has a member that it must
-    not have (see :func:`stages.dataset.archives.members`).
+    not have (see :func:`stages.dataset.files.archives.members`).
     """
     archive = _archive(chosen)
     if archive.suffix != ARCHIVE or not listable(archive.name):

@@ -7,11 +7,11 @@ from typing import Optional
 from PIL import Image
 
 from stages.common.caches import user_cache
+from stages.common.disk.files import one_at_a_time, replacing
 from stages.common.errors import InputError
-from stages.common.files import one_at_a_time, replacing
-from stages.common.params import Dataset
-from stages.dataset.index import Index
-from stages.dataset.places import Place
+from stages.common.settings.params import Dataset
+from stages.dataset.files.index import Index
+from stages.dataset.files.places import Place
 from stages.dataset.sources.source import Listed, Listing, Source
 
 CLASSES = [str(digit) for digit in range(10)]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.common.caches import user_cache
+from stages.common.disk.files import one_at_a_time, write_text
 from stages.common.errors import InputError
-from stages.common.files import one_at_a_time, write_text
-from stages.dataset.stamps import Stamp, settled, stamp_of
+from stages.dataset.files.stamps import Stamp, settled, stamp_of
 
 
 class Published(NamedTuple):

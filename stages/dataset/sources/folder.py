@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Optional
 
 from stages.common.errors import InputError
-from stages.common.params import Dataset
-from stages.dataset.index import Index
-from stages.dataset.places import FOLDER, Place
+from stages.common.settings.params import Dataset
+from stages.dataset.files.index import Index
+from stages.dataset.files.places import FOLDER, Place
+from stages.dataset.files.stores import is_url
 from stages.dataset.sources.source import Listed, Listing, Source, listable, located
-from stages.dataset.stores import is_url
 
 
 def root(chosen: Dataset) -> str:
@@ -50,7 +50,7 @@ def _here(top: str) -> Listing:
 
 
 def _in_store(top: str) -> Listing:
-    from stages.dataset import remote
+    from stages.dataset.files import remote
 
     names = {
         each.path: each.stamp

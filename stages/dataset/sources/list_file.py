@@ -5,15 +5,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stages.common.errors import InputError
-from stages.common.layout import SUBSETS
-from stages.common.params import Dataset, holds_secret
-from stages.dataset import tables
-from stages.dataset.index import Index
-from stages.dataset.places import Place, read, within
+from stages.common.settings.layout import SUBSETS
+from stages.common.settings.params import Dataset, holds_secret
+from stages.dataset.files import tables
+from stages.dataset.files.index import Index
+from stages.dataset.files.places import Place, read, within
+from stages.dataset.files.stamps import Stamp
+from stages.dataset.files.stores import is_url
 from stages.dataset.sources import folder
 from stages.dataset.sources.source import Listed, Listing, Source, located
-from stages.dataset.stamps import Stamp
-from stages.dataset.stores import is_url
 
 NEEDED = ("path", "class")
 OPTIONAL = ("group", "split")
@@ -42,7 +42,7 @@ def _versions(images: Sequence[Listed]) -> dict[str, Stamp]:
     urls = [image.place.path for image in images if is_url(image.place.path)]
     if not urls:
         return {}
-    from stages.dataset import remote
+    from stages.dataset.files import remote
 
     return remote.stamps(urls)
 

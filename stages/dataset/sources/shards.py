@@ -10,16 +10,16 @@ from pathlib import Path, PurePosixPath
 from typing import Optional
 
 from stages.common.errors import InputError
-from stages.common.params import Dataset
 from stages.common.progress import progress
-from stages.dataset import archives
-from stages.dataset.archives import LABELS, Member
-from stages.dataset.index import Index
-from stages.dataset.places import ARCHIVE, Place
+from stages.common.settings.params import Dataset
+from stages.dataset.files import archives
+from stages.dataset.files.archives import LABELS, Member
+from stages.dataset.files.index import Index
+from stages.dataset.files.places import ARCHIVE, Place
+from stages.dataset.files.stamps import Stamp
+from stages.dataset.files.stores import is_url
 from stages.dataset.sources import folder
 from stages.dataset.sources.source import Listed, Listing, Source, listable
-from stages.dataset.stamps import Stamp
-from stages.dataset.stores import is_url
 
 # What is an image among the files of a sample that has a label.
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
@@ -47,7 +47,7 @@ def find(chosen: Dataset, index: Index) -> Listing:
 def _archives(top: str) -> list[tuple[str, Optional[Stamp]]]:
     """The names of the archives in ``top``, sorted, and their versions in a store."""
     if is_url(top):
-        from stages.dataset import remote
+        from stages.dataset.files import remote
 
         names = [(each.path, each.stamp) for each in remote.listed(top, deep=False)]
     elif Path(top).is_dir():

@@ -1,7 +1,7 @@
 """The sources of images by name. Another one is a module beside these and a line here."""
 
 from stages.common.errors import InputError
-from stages.common.params import Dataset
+from stages.common.settings.params import Dataset
 from stages.dataset.sources import caltech256, digits, folder, list_file, shards
 from stages.dataset.sources.source import Source
 

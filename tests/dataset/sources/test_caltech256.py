@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from stages.common.errors import InputError
-from stages.common.params import Dataset
-from stages.dataset import stamps
-from stages.dataset.index import Index
-from stages.dataset.places import read, within
+from stages.common.settings.params import Dataset
+from stages.dataset.files import stamps
+from stages.dataset.files.index import Index
+from stages.dataset.files.places import read, within
 from stages.dataset.sources import caltech256, download
 
 TOP = "256_ObjectCategories"

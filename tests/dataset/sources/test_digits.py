@@ -14,9 +14,9 @@ from sklearn.datasets import load_digits
 
 from stages.common.caches import user_cache
 from stages.common.errors import InputError
-from stages.common.params import Dataset
-from stages.dataset.index import Index
-from stages.dataset.places import Place
+from stages.common.settings.params import Dataset
+from stages.dataset.files.index import Index
+from stages.dataset.files.places import Place
 from stages.dataset.sources import digits
 from tests.conftest import ROOT
 
@@ -138,8 +138,8 @@ def test_without_scikit_learn_it_says_what_to_do(home, monkeypatch):
 # Says when it writes them, and takes long enough for the other processes to come.
 FIND = f"""
 import os, sys, time
-from stages.common.params import Dataset
-from stages.dataset.index import Index
+from stages.common.settings.params import Dataset
+from stages.dataset.files.index import Index
 from stages.dataset.sources import digits
 
 write = digits._write

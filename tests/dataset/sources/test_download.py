@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stages.common.errors import InputError
-from stages.dataset import stamps
+from stages.dataset.files import stamps
 from stages.dataset.sources import download, transfer
 from stages.dataset.sources.download import Published, fetch
 

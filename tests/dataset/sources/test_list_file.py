@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.common import params
 from stages.common.errors import InputError
-from stages.dataset.index import Index
-from stages.dataset.places import Place
+from stages.common.settings import params
+from stages.dataset.files.index import Index
+from stages.dataset.files.places import Place
 from stages.dataset.sources import table
 from stages.dataset.sources.source import Listed
 from tests.conftest import ROOT

@@ -2,10 +2,10 @@
 
 import pytest
 
-from stages.common import params
 from stages.common.errors import InputError
-from stages.dataset.index import Index
-from stages.dataset.places import read, within
+from stages.common.settings import params
+from stages.dataset.files.index import Index
+from stages.dataset.files.places import read, within
 from stages.dataset.sources import table
 from tests.conftest import ROOT
 from tests.dataset.sources.test_caltech256 import a_tar
