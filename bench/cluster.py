@@ -114,7 +114,8 @@ def feed(folder: str, count: int, reader: str, runtime: dict[str, object]) -> Fe
     array: Any = Discard()
     setup = partial(without_network, reader=reader)
     with tempfile.TemporaryDirectory() as cache:
-        os.environ[caches.CACHE_VARIABLE] = cache
+        # The variable comes before the setting.
+        os.environ[caches.CACHE_VARIABLE] = cache if changed.cache == "auto" else changed.cache
         recipe = identity.current(given.backbone.cut, given.featurize, cache)
         compute.compute(places, recipe, changed, lambda n, dim: array, setup=setup, known=digests)
     return Fed(array.count / array.seconds, array.anonymous / 1e3, array.mapped / 1e3)
