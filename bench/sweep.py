@@ -2,7 +2,7 @@
 
 In a clone of its own: one `dvc repro`, then five learning rates by DVC's own commands, once one after another in the
 workspace (`dvc exp run -S`) and once two at a time by the queue. The images are tiny and made up, so that the first
-run is short; their features are as wide as any (EfficientNet-Lite0 in int8), and the head does not see the difference.
+run is short; their features are as wide as any (EfficientNet-Lite0), and the head does not see the difference.
 """
 
 import argparse
@@ -89,7 +89,6 @@ def main() -> None:
             project.set(
                 dataset={"name": "folder", "path": f"{place}/images"},
                 backbone={"name": "efficientnet_lite0"},
-                featurize={"precision": "int8"},
             )
         begun = time.perf_counter()
         project.run("dvc", "repro")

@@ -106,6 +106,7 @@ def train_alone(count: int) -> None:
             dim=DIM,
             dtype="float16",
             fingerprint="",
+            cpu="",
             classes=list(map(str, range(CLASSES))),
         ).save(records.ABOUT)
         for subset, images in (("train", count), ("valid", 256)):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.backend import cpu
 from stages.common.errors import InputError, run
 from stages.common.settings import params
 from stages.common.settings.layout import FEATURES, MANIFEST, SPLIT, SUBSETS
@@ -48,6 +49,7 @@ def main() -> None:
         dim=computed.features.shape[1],
         dtype=given.featurize.dtype,
         fingerprint=identity.fingerprint(recipe).hex(),
+        cpu=cpu.best(),
         classes=classes.read(),
     ).save(records.ABOUT)
     begin = 0

@@ -63,6 +63,11 @@ def instruction_sets(environment: Mapping[str, str] = os.environ) -> list[str]:
     return _usable(flags(), limit(environment))
 
 
+def adds_in_32_bits(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether oneDNN adds products of 8-bit integers in 32 bits here, by VNNI; not by pairs in 16, which saturate."""
+    return bool({"AVX2_VNNI", "AVX512_CORE_VNNI"}.intersection(instruction_sets(environment)))
+
+
 def best(environment: Mapping[str, str] = os.environ) -> str:
     """The last of :func:`instruction_sets`; where there is none, what kind of CPU it is, such as "aarch64"."""
     return (instruction_sets(environment) or [platform.machine()])[-1]

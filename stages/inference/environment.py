@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from stages.backbones.catalogue import Backbone
 from stages.backend import cpu
@@ -10,6 +10,17 @@ from stages.common.errors import InputError
 
 # What a device can compute in. On both the features leave as float32.
 PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "gpu": ("float32", "float16")}
+
+
+def _has_avx512(variables: Mapping[str, str]) -> bool:
+    return "AVX512_CORE" in cpu.instruction_sets(variables)
+
+
+# By precision: what a CPU needs for it, and whether it has that.
+NEEDS: dict[str, tuple[str, Callable[[Mapping[str, str]], bool]]] = {
+    "bfloat16": ("AVX-512", _has_avx512),
+    "int8": ("VNNI", lambda variables: cpu.adds_in_32_bits(variables)),
+}
 
 
 def environment(backbone: Backbone, precision: str) -> dict[str, str]:
@@ -43,14 +54,22 @@ def check(precision: str, kind: str, variables: Mapping[str, str] = os.environ) 
     known = PRECISIONS[kind]
     if precision not in known:
         raise InputError(f"precision {precision} does not run on a {kind}, only {' and '.join(known)}")
-    # oneDNN computes bfloat16 with AVX-512 alone, and without its bfloat16 instructions slowly.
-    if precision == "bfloat16" and "AVX512_CORE" not in cpu.instruction_sets(variables):
-        this, best = f"the CPU of {platform.node()}", cpu.best(variables)
-        complaint, remedy = f"{this} has {best}", "set it to float32"
-        if "AVX512_CORE" in cpu.instruction_sets({}):
-            # The first may be our own, where the user has set the second.
-            names = (*reversed(cpu.LIMITS), cpu.SUITED)
-            name = next(n for n in names if variables.get(n, "").upper() == cpu.limit(variables))
-            complaint = f"{name}={variables[name]} limits {this} to {best}"
-            remedy = f"unset {name}, or set the precision to float32"
-        raise InputError(f"featurize.precision: bfloat16 needs AVX-512, and {complaint}: {remedy}")
+    if kind == "cpu":
+        _check_cpu(precision, variables)
+
+
+def _check_cpu(precision: str, variables: Mapping[str, str]) -> None:
+    # oneDNN computes bfloat16 with AVX-512 alone, and without its bfloat16 instructions slowly. Without VNNI it adds
+    # products of 8-bit integers by pairs in 16 bits, which saturate: features would be wrong (docs/cpus.md).
+    if precision not in NEEDS or NEEDS[precision][1](variables):
+        return
+    needed, has = NEEDS[precision]
+    this, best = f"the CPU of {platform.node()}", cpu.best(variables)
+    complaint, remedy = f"{this} has {best}", "set it to float32"
+    if has({}):
+        # The first may be our own, where the user has set the second.
+        names = (*reversed(cpu.LIMITS), cpu.SUITED)
+        name = next(n for n in names if variables.get(n, "").upper() == cpu.limit(variables))
+        complaint = f"{name}={variables[name]} limits {this} to {best}"
+        remedy = f"unset {name}, or set the precision to float32"
+    raise InputError(f"featurize.precision: {precision} needs {needed}, and {complaint}: {remedy}")

@@ -39,7 +39,7 @@ def features_info(**values):
     given = {
         "backbone": weights.backbone, "cut": "pool", "resize": "crop", "precision": "float32",
         "weights": weights.sha256, "calibration": "", "dim": 256, "dtype": "float16", "fingerprint": "12",
-        "classes": ["cat", "dög", "red panda"],
+        "cpu": "AVX2", "classes": ["cat", "dög", "red panda"],
     }  # fmt: skip
     return FeaturesInfo(**{**given, **values})
 

@@ -7,6 +7,7 @@ import pytest
 
 from bench.pictures import save_folder
 from stages.backbones import catalogue, zoo
+from stages.backend import cpu
 from stages.common.disk.files import sha256
 from stages.common.errors import InputError
 from stages.common.settings import params
@@ -136,8 +137,12 @@ def test_other_weights_than_asked_for_are_refused(here):
         calibrations.calibration(recipe(), "auto")
 
 
-def test_features_are_not_computed_with_another_calibration_than_asked_for(here, cache, tmp_path, measured):
+def test_features_are_not_computed_with_another_calibration_than_asked_for(
+    here, cache, tmp_path, measured, monkeypatch
+):
     import numpy as np
+
+    monkeypatch.setattr(cpu, "adds_in_32_bits", lambda *_: True)
 
     given = params.load()
     featurize = given.featurize.model_copy(update={"precision": "int8"})

@@ -6,12 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stages.backend import cpu
 from stages.inference.calibrate import Calibration, measure
 from stages.inference.compile import compiled
 from tests.inference.bodies import NETWORKS, backbone, images, random_body
 
 NAME = "resnet18_v1"
 SIZE = NETWORKS[NAME]
+
+
+@pytest.fixture
+def vnni(monkeypatch):
+    """A CPU that computes in int8, or is taken for one."""
+    monkeypatch.setattr(cpu, "adds_in_32_bits", lambda *_: True)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +72,7 @@ def test_another_text_is_none(text):
         Calibration.from_json(text)
 
 
+@pytest.mark.skipif(not cpu.adds_in_32_bits(), reason="int8 needs VNNI, which this CPU lacks")
 def test_features_are_near_float32(body, calibration):
     # No pixel is beyond these values.
     batch = images(8, SIZE).clip(-2.1, 2.2)
@@ -83,7 +91,7 @@ def test_every_convolution_is_quantized(calibration):
     assert "data" in calibration.ranges
 
 
-def test_ranges_of_another_network_are_refused(body, calibration):
+def test_ranges_of_another_network_are_refused(vnni, body, calibration):
     ranges = dict(calibration.ranges)
     gone = sorted(ranges)[3]
     del ranges[gone]
@@ -91,6 +99,6 @@ def test_ranges_of_another_network_are_refused(body, calibration):
         compiled(body, (1, 3, SIZE, SIZE), "int8", calibration=replace(calibration, ranges=ranges))
 
 
-def test_without_ranges_int8_is_refused(body):
+def test_without_ranges_int8_is_refused(vnni, body):
     with pytest.raises(ValueError, match="calibration"):
         compiled(body, (1, 3, SIZE, SIZE), "int8")

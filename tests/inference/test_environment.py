@@ -11,6 +11,7 @@ from stages.inference.environment import PRECISIONS, check, environment
 
 AVX2 = frozenset(["sse4_1", "avx", "avx2"])
 AVX512 = AVX2 | frozenset(["avx512f", "avx512cd", "avx512bw", "avx512vl", "avx512dq"])
+VNNI = AVX512 | frozenset(["avx512_vnni"])
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def test_the_instruction_set_is_suggested_where_it_gains_and_never_dictated(name
 
 
 @pytest.mark.parametrize(("kind", "precision"), [(kind, each) for kind, its in PRECISIONS.items() for each in its])
-def test_a_cpu_with_avx512_computes_in_every_precision(machine, kind, precision):
-    machine(AVX512)
+def test_a_cpu_with_avx512_and_vnni_computes_in_every_precision(machine, kind, precision):
+    machine(VNNI)
     check(precision, kind)
 
 
@@ -65,8 +66,30 @@ def test_bfloat16_without_avx512_is_one_sentence(machine):
     assert sentence("bfloat16") == (
         "featurize.precision: bfloat16 needs AVX-512, and the CPU of here has AVX2: set it to float32"
     )
-    for precision in ("float32", "int8"):
-        check(precision, "cpu")
+    check("float32", "cpu")
+
+
+@pytest.mark.parametrize(("flags", "best"), [(AVX2, "AVX2"), (AVX512, "AVX512_CORE"), (frozenset(), "riscv")])
+def test_int8_without_vnni_is_one_sentence(machine, monkeypatch, flags, best):
+    machine(flags)
+    monkeypatch.setattr(platform, "machine", lambda: "riscv")
+    assert sentence("int8") == (
+        f"featurize.precision: int8 needs VNNI, and the CPU of here has {best}: set it to float32"
+    )
+    check("float32", "cpu")
+
+
+def test_vnni_is_had_without_avx512_too(machine):
+    machine(AVX2 | frozenset(["avx_vnni"]))
+    check("int8", "cpu")
+
+
+def test_a_limit_below_vnni_is_named(machine):
+    machine(VNNI)
+    assert sentence("int8", DNNL_MAX_CPU_ISA="AVX512_CORE") == (
+        "featurize.precision: int8 needs VNNI, and DNNL_MAX_CPU_ISA=AVX512_CORE limits the CPU of here to AVX512_CORE: "
+        "unset DNNL_MAX_CPU_ISA, or set the precision to float32"
+    )
 
 
 @pytest.mark.parametrize("variable", cpu.LIMITS)

@@ -14,6 +14,7 @@ from bench.project import ROOT
 from stages import featurize
 from stages.backbones import zoo
 from stages.backbones.catalogue import BACKBONES
+from stages.backend import cpu
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.common.settings import params
@@ -32,10 +33,12 @@ def test_what_it_writes_down(trained, monkeypatch):
     monkeypatch.chdir(trained)
     info = FeaturesInfo.load(records.ABOUT)
     assert list(json.loads(records.ABOUT.read_text())) == [
-        "backbone", "cut", "resize", "precision", "weights", "calibration", "dim", "dtype", "fingerprint", "classes"
+        "backbone", "cut", "resize", "precision", "weights", "calibration", "dim", "dtype", "fingerprint", "cpu",
+        "classes",
     ]  # fmt: skip
     assert info.recipe[:4] == (BACKBONE, "pool", "crop", "float32")
     assert info.fingerprint == identity.fingerprint(info.recipe).hex()
+    assert info.cpu == cpu.best()
     assert (info.dim, info.dtype, info.classes) == (256, "float16", ["cat", "dög", "red panda"])
 
     work = json.loads(records.WORK.read_text())

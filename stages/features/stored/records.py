@@ -31,7 +31,8 @@ class FeaturesInfo(Document):
     """features.json.
 
     backbone to calibration: see :class:`Recipe`. dim, dtype: length and type of a feature.
-    fingerprint: of all that determines a feature (see ``identity``), in hexadecimal. classes: their names by label.
+    fingerprint: of all that determines a feature (see ``identity``), in hexadecimal. cpu: the instruction set that the
+    driver's CPU had for it (see ``backend.cpu.best``). classes: their names by label.
     """
 
     backbone: str
@@ -43,6 +44,7 @@ class FeaturesInfo(Document):
     dim: int
     dtype: Literal["float16", "float32"]
     fingerprint: str
+    cpu: str
     classes: list[str]
 
     @property

@@ -32,7 +32,9 @@ def digest(number):
 
 def save_info(dtype, dim):
     recipe = Recipe("vgg16", "fc6", "crop", "float32", "00ff", "")
-    info = FeaturesInfo(**recipe._asdict(), dim=dim, dtype=dtype, fingerprint="11ff", classes=["cat", "dög"])
+    info = FeaturesInfo(
+        **recipe._asdict(), dim=dim, dtype=dtype, fingerprint="11ff", cpu="AVX2", classes=["cat", "dög"]
+    )
     assert info.recipe == recipe
     info.save(records.ABOUT)
 
