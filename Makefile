@@ -64,6 +64,10 @@ clean:
 # Where .venv is activated, its own Python is the first that is found, and is about to be removed.
 $(installed): $(files)
 	@PATH="$${PATH//"$(CURDIR)/.venv/bin:"/}"; \
+	if [ "$$(uname -s -m)" != "Linux x86_64" ]; then \
+	  echo "error: headstart runs on Linux on x86-64 and this is $$(uname -s -m): on Windows use WSL, on a Mac or an Arm" \
+	    "machine a container or virtual machine of linux/amd64" >&2; exit 1; \
+	fi; \
 	for python in $(PYTHON); do "$$python" -c '$(suitable)' 2> /dev/null && found=$$python && break; done; \
 	if [ -z "$$found" ]; then \
 	  echo "error: headstart needs Python 3.9, 3.10, 3.11 or 3.12 (64 bit) and found none as $(PYTHON): install one," \

@@ -29,6 +29,16 @@ def setup(tmp_path):
     return run
 
 
+def test_another_kind_of_machine_is_refused(setup, tmp_path):
+    program = tmp_path / "bin" / "uname"
+    program.write_text("#!/bin/sh\necho Darwin arm64\n")
+    program.chmod(0o755)
+    done = setup()
+    assert done.returncode != 0
+    assert "runs on Linux on x86-64 and this is Darwin arm64" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
 def test_without_a_suitable_python(setup, tmp_path):
     done = setup("PYTHON=/bin/false no-such-python")
     assert done.returncode != 0

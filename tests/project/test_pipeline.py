@@ -170,7 +170,7 @@ def test_interrupting_featurize_leaves_the_old_features(change):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     # Workers take a while to get ready.
-    while not psutil.Process(process.pid).children():
+    while not any("spawn_main" in " ".join(child.cmdline()) for child in psutil.Process(process.pid).children()):
         assert process.poll() is None
         time.sleep(0.02)
     time.sleep(0.3)
