@@ -48,20 +48,22 @@ def nag(weights: Array, gradient: Array, state: Sequence[Array], rate: Array, de
 
 
 def adam(weights: Array, gradient: Array, state: Sequence[Array], rate: Array, decay: Array, scratch: Array) -> None:
-    """Kingma and Ba 2014, algorithm 1; ``rate`` has the :func:`correction`."""
+    """Kingma and Ba 2014, algorithm 1; ``rate`` has the :func:`correction`.
+
+    The state is what the article calls m / (1 - β1) and v / (1 - β2): two passes over the weights less.
+    """
     mean, variance = state
     _decay(weights, gradient, decay, scratch)
-    np.multiply(gradient, gradient, out=scratch)
-    scratch *= 1 - BETA2
-    variance *= BETA2
-    variance += scratch
-    gradient *= 1 - BETA1
     mean *= BETA1
     mean += gradient
+    gradient *= gradient
+    variance *= BETA2
+    variance += gradient
     np.sqrt(variance, out=scratch)
-    scratch += EPSILON
+    spread = np.sqrt(1 - BETA2)
+    scratch += EPSILON / spread
     np.divide(mean, scratch, out=scratch)
-    scratch *= rate
+    scratch *= rate * ((1 - BETA1) / spread)
     weights -= scratch
 
 

@@ -1,5 +1,6 @@
 """The whole pipeline by the commands a user types, on a small folder of images and a small backbone."""
 
+import contextlib
 import os
 import re
 import signal
@@ -158,6 +159,15 @@ def test_training_again_gives_the_same_bytes(change):
     assert change.bytes("data/model/*") == before
 
 
+def worker(driver):
+    """Whether the process ``driver`` has started a worker; it has other children for moments."""
+    for child in psutil.Process(driver).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any("spawn_main" in word for word in child.cmdline()):
+                return True
+    return False
+
+
 def test_interrupting_featurize_leaves_the_old_features(change):
     before = change.features()
     process = subprocess.Popen(
@@ -170,7 +180,7 @@ def test_interrupting_featurize_leaves_the_old_features(change):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     # Workers take a while to get ready.
-    while not any("spawn_main" in " ".join(child.cmdline()) for child in psutil.Process(process.pid).children()):
+    while not worker(process.pid):
         assert process.poll() is None
         time.sleep(0.02)
     time.sleep(0.3)

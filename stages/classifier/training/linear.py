@@ -18,8 +18,9 @@ from stages.classifier.training.samples import BLOCK, Inputs, Samples
 from stages.classifier.updates import STATES, UPDATES, Array, correction
 from stages.common.settings.params import Train
 
-# Weights that are brought up to date together: their gradient and what else is needed fits a cache.
-UPDATED = 2**19
+# Weights whose gradient there is at a time, so that it takes little memory beside them, and weights that are brought up
+# to date together: with their state they fit a cache.
+GRADIENT, UPDATED = 2**19, 2**17
 
 
 class Linear:
@@ -54,8 +55,8 @@ class Linear:
         self._arrange()
 
     def _arrange(self) -> None:
-        """The blocks of rows that are brought up to date together, as views."""
-        count = max(1, UPDATED // self._weights.shape[1])
+        """The blocks of rows whose gradient there is at a time, as views."""
+        count = max(1, GRADIENT // self._weights.shape[1])
         starts = range(0, len(self._weights), count)
         self._blocks = [
             (
@@ -65,8 +66,8 @@ class Linear:
             )
             for start in starts
         ]
-        rows = min(count, len(self._weights))
-        self._gradient, self._scratch = (np.empty((rows, self._weights.shape[1]), np.float32) for _ in range(2))
+        self._gradient = np.empty((min(count, len(self._weights)), self._weights.shape[1]), np.float32)
+        self._scratch = np.empty_like(self._gradient[: max(1, UPDATED // self._weights.shape[1])])
 
     @property
     def _heads(self) -> int:
@@ -109,12 +110,18 @@ class Linear:
         z *= (weights / len(x))[:, None, None]
         slopes = z.reshape(len(x), -1)
         rate = self._rate * (factor * np.float32(correction(self._optimizer, self._step)))
-        update = UPDATES[self._optimizer]
         for rows, own, state in self._blocks:
-            gradient, scratch = self._gradient[: len(own)], self._scratch[: len(own)]
-            np.matmul(slopes[:, rows].T, x, out=gradient)
-            update(own, gradient, state, rate[rows], self._decay[rows], scratch)
+            np.matmul(slopes[:, rows].T, x, out=self._gradient[: len(own)])
+            self._update(own, state, rate[rows], self._decay[rows])
         return weights @ loss, right.sum(axis=0)
+
+    def _update(self, own: Array, state: Sequence[Array], rate: Array, decay: Array) -> None:
+        """Brings a block of weights up to date with its gradient."""
+        update, count = UPDATES[self._optimizer], max(1, UPDATED // own.shape[1])
+        for start in range(0, len(own), count):
+            rows = slice(start, start + count)
+            its, scratch = [array[rows] for array in state], self._scratch[: len(own[rows])]
+            update(own[rows], self._gradient[rows][: len(own[rows])], its, rate[rows], decay[rows], scratch)
 
     def scores(self) -> Losses:
         """See :class:`Learner`."""

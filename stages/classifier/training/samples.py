@@ -14,7 +14,7 @@ from stages.classifier.scores import Labels
 # and a large matrix product is faster than several small ones.
 BLOCK = 1024
 # Bytes up to which what does not change between epochs is kept, instead of being computed anew in each.
-SMALL = 32 * 2**20
+SMALL = 64 * 2**20
 
 
 class Samples(NamedTuple):
