@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from bench.precision import PICTURES
+from bench.precision import installed
 from stages.backend import cpu
 from stages.common.errors import InputError
 
@@ -38,15 +38,7 @@ class Computed(NamedTuple):
 
 def pictures() -> tuple[list[Image.Image], list[Image.Image]]:
     """scikit-image's pictures, and the same cut out on white."""
-    import skimage.data
-
-    photos = []
-    for name in PICTURES:
-        # Some are not in the package; it would download them.
-        try:
-            photos.append(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"))
-        except (AttributeError, OSError, ValueError, ModuleNotFoundError):
-            continue
+    photos = [picture for _, picture in installed()]
     return photos, [_cut_out(photo) for photo in photos]
 
 

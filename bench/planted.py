@@ -38,17 +38,10 @@ def digits() -> list[Item]:
 
 def pieces(side: int = 128) -> list[Item]:
     """scikit-image's pictures cut up, the class of a piece is its picture; without those that show next to nothing."""
-    import skimage.data
-
-    from bench.precision import PICTURES
+    from bench.precision import installed
 
     found = []
-    for name in PICTURES:
-        # Some are not in the package; it would download them.
-        try:
-            picture = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
-        except (AttributeError, OSError, ValueError, ModuleNotFoundError):
-            continue
+    for name, picture in installed():
         for x in range(0, picture.width - side + 1, side):
             for y in range(0, picture.height - side + 1, side):
                 piece = picture.crop((x, y, x + side, y + side))

@@ -31,17 +31,22 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 COST = 0.005
 
 
-def write_patches(folder: Path) -> None:
-    """Writes ``<folder>/<picture>/<n>.png``, at most ``PATCHES`` of each of the pictures that are installed."""
+def installed() -> Iterator[tuple[str, Image.Image]]:
+    """Those of ``PICTURES`` that are in scikit-image's package, with their names."""
     import skimage.data
 
-    random = np.random.default_rng(0)
     for name in PICTURES:
-        # Some are not in the package; it would download them.
+        # It would download the others.
         try:
-            picture = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+            yield name, Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
         except (AttributeError, OSError, ValueError, ModuleNotFoundError):
             continue
+
+
+def write_patches(folder: Path) -> None:
+    """Writes ``<folder>/<picture>/<n>.png``, at most ``PATCHES`` of each of the pictures that are installed."""
+    random = np.random.default_rng(0)
+    for name, picture in installed():
         places = [
             (x, y) for x in range(0, picture.width - SIDE + 1, SIDE) for y in range(0, picture.height - SIDE + 1, SIDE)
         ]

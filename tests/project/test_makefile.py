@@ -29,10 +29,13 @@ def setup(tmp_path):
     return run
 
 
+def save_program(path, body):
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
 def test_another_kind_of_machine_is_refused(setup, tmp_path):
-    program = tmp_path / "bin" / "uname"
-    program.write_text("#!/bin/sh\necho Darwin arm64\n")
-    program.chmod(0o755)
+    save_program(tmp_path / "bin" / "uname", "echo Darwin arm64")
     done = setup()
     assert done.returncode != 0
     assert "runs on Linux on x86-64 and this is Darwin arm64" in done.stderr
@@ -47,9 +50,7 @@ def test_without_a_suitable_python(setup, tmp_path):
 
 
 def test_a_gpu_too_new_is_refused_before_anything_is_downloaded(setup, tmp_path):
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.write_text('#!/bin/sh\ncase "$*" in -L) echo GPU 0;; *) printf "8.6\\n9.0\\n";; esac\n')
-    program.chmod(0o755)
+    save_program(tmp_path / "bin" / "nvidia-smi", 'case "$*" in -L) echo GPU 0;; *) printf "8.6\\n9.0\\n";; esac')
     done = setup()
     assert done.returncode != 0
     assert "compute capability 9.0 is too new" in done.stderr
