@@ -27,13 +27,6 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def index(tmp_path):
-    index = Index(tmp_path / "cache")
-    yield index
-    index.close()
-
-
-@pytest.fixture
 def settled(monkeypatch):
     """Files need not be seconds old to be kept: this file system's clock ticks some hundred times a second."""
     monkeypatch.setattr(stamps, "TICK", 0)

@@ -42,13 +42,6 @@ def known(entries):
 
 
 @pytest.fixture
-def index(tmp_path):
-    index = Index(tmp_path / "cache")
-    yield index
-    index.close()
-
-
-@pytest.fixture
 def file(tmp_path, index):
     """The database, with ENTRIES in it and closed."""
     index.keep(ENTRIES)
