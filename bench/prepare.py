@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from bench.pictures import encoded, photo
 from bench.weights import save_random
-from stages.backbones import matching, parameters, published, zoo
+from stages.backbones import matching, parameters, zoo
 from stages.backbones.catalogue import BACKBONES, cut_of
+from stages.backbones.families import table
 from stages.backbones.files.read import read
 from stages.backend.mx import mx
 from stages.common.disk.files import sha256
@@ -83,7 +84,7 @@ def save_weights(name: str, folder: Path) -> Path:
         # Its weights do not come as a package; the time does not depend on them.
         path, source = save_random(name, folder / f"{name}.params"), "random"
     else:
-        path, source = published.find(BACKBONES[name])
+        path, source = table.of(name).published(name)
     parameters.save(place, matching.for_network(name, read(path), path), name, source, sha256(path))
     return place
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from stages.backbones import catalogue, matching, parameters, published
+from stages.backbones import matching, parameters
+from stages.backbones.families import table
 from stages.backbones.files.read import read
 from stages.common.disk.files import replacing, sha256
 from stages.common.errors import InputError, run
@@ -13,11 +14,11 @@ from stages.common.settings.layout import WEIGHTS
 def main() -> None:
     """The stage."""
     chosen = params.load().backbone
-    backbone = catalogue.find(chosen.name)
-    path, source = published.find(backbone) if chosen.weights == "pretrained" else own(Path(chosen.path))
-    tensors = matching.for_network(backbone.name, read(path), path)
+    family = table.of(chosen.name)
+    path, source = family.published(chosen.name) if chosen.weights == "pretrained" else own(Path(chosen.path))
+    tensors = matching.for_network(chosen.name, read(path), path)
     with replacing(WEIGHTS, folder=True) as folder:
-        info = parameters.save(folder, tensors, backbone.name, source, sha256(path))
+        info = parameters.save(folder, tensors, chosen.name, source, sha256(path))
     print(f"{info.backbone}: {info.parameters:,} parameters from {info.source}")
 
 

@@ -1,6 +1,6 @@
 """The backbones headstart knows: what they are called, how each wants its pixels, where it can be cut.
 
-Plain data, without MXNet; ``zoo`` builds the networks named here.
+Plain data, without MXNet; the module of its family (``families``) builds a network named here.
 """
 
 import difflib
@@ -14,9 +14,9 @@ Channels = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Backbone:
-    """One ImageNet classifier and the preprocessing its weights were trained with.
+    """One pretrained network and the preprocessing its weights were trained with.
 
-    family: the architecture, of which this is one size.
+    family: the architecture, of which this is one size; in ``families.table`` its module.
     cuts: where it can be cut (see ``zoo.cut_layers``), deepest first, each with the length of the feature there.
     size: side of the square input, in pixels.
     crop: side of the centre crop as a share of the image's shorter side.
@@ -46,7 +46,7 @@ def _lite(name: str, size: int) -> Backbone:
 
 # Shorter side to 256, centre crop of 224, bilinear, ImageNet's mean and standard deviation:
 # the evaluation transform of the Gluon model zoo (gluon.mxnet.io and GluonCV's verify_pretrained.py).
-# By family: each size, and the length of its feature.
+# By architecture: each size, and the length of its feature.
 _ZOO = {
     "densenet": {"121": 1024, "161": 2208, "169": 1664, "201": 1920},
     "mobilenet": {"0.25": 256, "0.5": 512, "0.75": 768, "1.0": 1024},
@@ -71,16 +71,16 @@ BACKBONES = {
         _lite("efficientnet_lite1", 240),
         _lite("efficientnet_lite2", 260),
         *(
-            Backbone(family + variant, family, {"pool": length}, depthwise=family.startswith("mobilenet"))
-            for family, variants in _ZOO.items()
-            for variant, length in variants.items()
+            Backbone(architecture + size, "gluon_zoo", {"pool": length}, depthwise=architecture.startswith("mobilenet"))
+            for architecture, sizes in _ZOO.items()
+            for size, length in sizes.items()
         ),
         *(
-            Backbone(family + variant, family, {"fc6": 4096, "conv": length})
-            for family, variants in _ZOO_DENSE.items()
-            for variant, length in variants.items()
+            Backbone(architecture + size, "gluon_zoo", {"fc6": 4096, "conv": length})
+            for architecture, sizes in _ZOO_DENSE.items()
+            for size, length in sizes.items()
         ),
-        Backbone("inceptionv3", "inception", {"pool": 2048}, size=299, crop=299 / 342),
+        Backbone("inceptionv3", "gluon_zoo", {"pool": 2048}, size=299, crop=299 / 342),
     )
 }
 

@@ -9,8 +9,9 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backbones import catalogue, names, zoo
-from stages.backbones.catalogue import Backbone
+from stages.backbones import catalogue, zoo
+from stages.backbones.families import table
+from stages.backbones.families.family import Network
 from stages.backbones.files.binary import Tensors
 from stages.backend.mx import mx
 from stages.common.errors import InputError
@@ -27,9 +28,9 @@ def for_network(name: str, tensors: Tensors, path: Path) -> Tensors:
     Raises InputError naming the first tensor that is missing, superfluous, of another shape, not of floating
     point, or not finite.
     """
-    backbone, network = catalogue.find(name), zoo.build(name)
-    shapes = parameter_shapes(network, backbone.size)
-    namings = _namings(backbone, network, tensors)
+    network, tensors = zoo.build(name), table.of(name).adapted(name, tensors)
+    shapes = parameter_shapes(network, catalogue.find(name).size)
+    namings = _namings(name, network, tensors)
     chosen = max(namings, key=lambda naming: sum(theirs in tensors for theirs in naming))
     if tensors.keys().isdisjoint(chosen):
         raise InputError(
@@ -47,7 +48,7 @@ def for_network(name: str, tensors: Tensors, path: Path) -> Tensors:
     return fitted
 
 
-def parameter_shapes(network: zoo.Network, size: int) -> dict[str, Shape]:
+def parameter_shapes(network: Network, size: int) -> dict[str, Shape]:
     """{structured name: shape} of a Gluon network for (n, 3, size, size) input, in its order; nothing is allocated.
 
     A network as built does not know its input channels yet.
@@ -58,19 +59,15 @@ def parameter_shapes(network: zoo.Network, size: int) -> dict[str, Shape]:
     return {key: shapes[parameter.name] for key, parameter in zoo.named_parameters(network).items()}
 
 
-def _namings(backbone: Backbone, network: zoo.Network, tensors: Tensors) -> Iterator[list[str]]:
+def _namings(name: str, network: Network, tensors: Tensors) -> Iterator[list[str]]:
     """The ways in which a file may name the parameters of ``network``: lists of names in the network's order."""
     parameters = zoo.named_parameters(network)
     yield list(parameters)
     # Gluon before 1.0, and the zoo's oldest files: vgg0_conv0_weight, or conv0_weight.
     common = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*tensors))
     prefix = "".join(letters[0] for letters in common).rpartition("_")
-    yield ["".join(prefix[:2]) + parameter.name[len(network.prefix) :] for parameter in parameters.values()]
-    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in parameters))
-    for theirs in names.torch_layers(backbone, layers):
-        renamed = dict(zip(layers, theirs))
-        pairs = (key.rpartition(".")[::2] for key in parameters)
-        yield [f"{renamed[layer]}.{names.TORCH_SUFFIXES.get(suffix, suffix)}" for layer, suffix in pairs]
+    yield ["".join(prefix[:2]) + parameter.name.removeprefix(network.prefix) for parameter in parameters.values()]
+    yield from table.of(name).namings(name, list(parameters))
 
 
 def _fitted(array: Optional[NDArray[Any]], theirs: str, shape: Shape, name: str, path: Path) -> NDArray[np.float32]:

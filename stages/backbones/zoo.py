@@ -9,30 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.backbones import catalogue
+from stages.backbones.families import table
+from stages.backbones.families.family import Network
 from stages.backbones.files import mxnet
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.common.settings.layout import WEIGHTS
 
-Network = Any  # an mx.gluon.HybridBlock; MXNet has no types
-Layer = Any  # the same, inside a network
+Layer = Any  # an mx.gluon.HybridBlock inside a network; MXNet has no types
 
 FILE = "weights.params"
 
 
 def build(name: str) -> Network:
-    """The whole network of the backbone ``name``, with its 1000 ImageNet outputs; its parameters hold no values yet.
-
-    Like every classifier of the Gluon zoo it has two children: ``features`` (a sequence) and ``output``.
-    """
-    backbone = catalogue.find(name)
-    if backbone.family == "efficientnet_lite":
-        # Defines Gluon blocks, so MXNet is loaded when it is imported.
-        from stages.backbones.efficientnet_lite import EfficientNetLite
-
-        return EfficientNetLite(name, backbone.size)
-    return mx.gluon.model_zoo.vision.get_model(name)
+    """The whole network of the backbone ``name`` (see ``Family.network``); its parameters hold no values yet."""
+    return table.of(name).network(name)
 
 
 def load(name: str, folder: Path = WEIGHTS, *, sha256: str) -> Network:

