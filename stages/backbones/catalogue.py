@@ -5,7 +5,7 @@ Plain data, without MXNet; the module of its family (``families``) builds a netw
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stages.common.errors import InputError
 
@@ -23,6 +23,7 @@ class Backbone:
     mean, std: per channel (RGB), for pixel values scaled to [0, 1].
     interpolation: "bilinear" or "bicubic", antialiased.
     depthwise: whether it has convolutions of each channel by itself.
+    int8: whether its features can be computed in 8-bit integers.
     """
 
     name: str
@@ -34,14 +35,25 @@ class Backbone:
     std: Channels = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
     depthwise: bool = False
+    int8: bool = True
+
+
+_HALF = (0.5, 0.5, 0.5)
 
 
 def _lite(name: str, size: int) -> Backbone:
     # Centre crop of size / (size + 32) of the shorter side, bicubic, pixels in [-1, 1]: how timm, which converted
     # these weights from TensorFlow, evaluates them (tf_efficientnet_lite0 to 2: crop_pct 0.875, 0.882, 0.890).
-    half = (0.5, 0.5, 0.5)
     crop = size / (size + 32)
-    return Backbone(name, "efficientnet_lite", {"pool": 1280}, size, crop, half, half, "bicubic", depthwise=True)
+    return Backbone(name, "efficientnet_lite", {"pool": 1280}, size, crop, _HALF, _HALF, "bicubic", depthwise=True)
+
+
+def _timm(name: str, family: str, dim: int, side: int = 224, resized: int = 256) -> Backbone:
+    # How timm evaluates the weights that it takes by this name (its `default_cfg`): the shorter side to
+    # floor(side / crop_pct), bicubic.
+    return Backbone(
+        name, family, {"pool": dim}, side, side / resized, interpolation="bicubic", depthwise=True, int8=False
+    )
 
 
 # Shorter side to 256, centre crop of 224, bilinear, ImageNet's mean and standard deviation:
@@ -80,6 +92,20 @@ BACKBONES = {
             for architecture, sizes in _ZOO_DENSE.items()
             for size, length in sizes.items()
         ),
+        # torchvision's transform for its weights `IMAGENET1K_V1` is that of the zoo.
+        *(Backbone(name, "resnet", {"pool": 512}) for name in ("resnet18", "resnet34")),
+        *(Backbone(name, "resnet", {"pool": 2048}) for name in ("resnet50", "resnet101", "wide_resnet50_2")),
+        Backbone("mobilenet_v3_large", "mobilenetv3", {"pool": 1280}, depthwise=True, int8=False),
+        _timm("mobilenetv3_large_100", "mobilenetv3", 1280),
+        _timm("efficientnet_b0", "efficientnet", 1280),
+        replace(_timm("efficientnet_b1", "efficientnet", 1280, 240, 266), mean=_HALF, std=_HALF),
+        _timm("efficientnet_b1.ft_in1k", "efficientnet", 1280),
+        _timm("efficientnet_b2", "efficientnet", 1408, 256, 292),
+        _timm("tf_efficientnet_b0", "efficientnet", 1280),
+        _timm("tf_efficientnet_b1", "efficientnet", 1280, 240, 272),
+        _timm("tf_efficientnet_b2", "efficientnet", 1408, 260, 292),
+        _timm("convnext_tiny", "convnext", 768, 224, 235),
+        _timm("convnext_small", "convnext", 768, 224, 235),
         Backbone("inceptionv3", "gluon_zoo", {"pool": 2048}, size=299, crop=299 / 342),
     )
 }

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend.mx import mx
-from stages.inference import graph
+from stages.inference import graph, reductions
 from stages.inference.graph import NO_OPS, Node, Shape, Symbol
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -28,7 +28,13 @@ FLOAT32 = np.dtype(np.float32)
 ROWS = 16
 
 # Operators that treat every channel by itself, or add channel to channel; zeros among the channels do them no harm.
-CHANNELWISE = ("Activation", "clip", "Pooling", "elemwise_add")
+CHANNELWISE = (
+    *("Activation", "LeakyReLU", "Pooling", "clip", "hard_sigmoid"),
+    *("broadcast_mul", "elemwise_add", "elemwise_mul"),
+)
+
+# Operators that MXNet does not compute in bfloat16, or cuts what they give off instead of rounding it.
+FLOAT32_ALONE = ("broadcast_mul", "elemwise_mul", "hard_sigmoid")
 
 
 def rewrite(
@@ -94,6 +100,8 @@ class _Rewriting:
             "BatchNorm": self._batch_norm,
             "Convolution": self._convolution,
             "FullyConnected": self._dense,
+            "LayerNorm": self._layer_norm,
+            "Pooling": self._pooling,
             **dict.fromkeys(NO_OPS, self._input),
         }
         for node in nodes:
@@ -134,7 +142,9 @@ class _Rewriting:
         values = [self._input(node, i) for i in range(len(node.inputs))]
         if node.op not in CHANNELWISE or len({value.spare for value in values}) > 1:
             values = [self._plain_input(node, i) for i in range(len(node.inputs))]
-        if len({value.dtype for value in values}) > 1:
+        if node.op in FLOAT32_ALONE and self.dtype == BFLOAT16:
+            values = [self._cast(value, FLOAT32) for value in values]
+        elif len({value.dtype for value in values}) > 1:
             values = [self._cast(value, self.dtype) for value in values]
         symbol = operator(*(value.symbol for value in values), name=self._name(node.op), **node.attrs)
         return values[0]._replace(symbol=symbol, pads=())
@@ -161,6 +171,20 @@ class _Rewriting:
         for (source, _), role in zip(node.inputs[1:], ("gamma", "beta", "moving_mean", "moving_var")):
             inputs.append(self._parameter(f"{name}_{role}", self.arrays[self.nodes[source].name]))
         return x._replace(symbol=mx.sym.BatchNorm(*inputs, name=name, **node.attrs))
+
+    def _pooling(self, node: Node) -> _Value:
+        name, x = self._name("Pooling"), self._input(node)
+        parts = reductions.mean_in_parts(x.symbol, node, self.nodes[node.inputs[0][0]].shape, name)
+        return x._replace(symbol=mx.sym.Pooling(parts, name=name, **node.attrs), pads=())
+
+    def _layer_norm(self, node: Node) -> _Value:
+        # MXNet computes in bfloat16 neither this nor the transposes.
+        name, x = self._name("LayerNorm"), self._cast(self._plain_input(node), FLOAT32)
+        scale, shift = (
+            self._parameter(f"{name}_{role}", self.arrays[self.nodes[source].name])
+            for (source, _), role in zip(node.inputs[1:], ("gamma", "beta"))
+        )
+        return _Value(reductions.layer_norm(x.symbol, scale, shift, len(_shape(node)), name, node.attrs))
 
     def _folded_into(self, layer: Node) -> Optional[Node]:
         """The batch norm that scales the output of ``layer``, a convolution or dense layer, and nothing else reads."""
