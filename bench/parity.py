@@ -10,14 +10,14 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from bench import precision
 from bench.prepare import PEERS, computable
@@ -31,10 +31,24 @@ from stages.inference.compile import compiled
 
 Features = NDArray[np.float32]  # (photos, dim)
 
-PHOTOS = 6
+PHOTOS = ("cat", "coffee", "astronaut", "rocket", "retina", "brick")
+# What ``--golden`` is for, and how many photos and numbers of each it keeps.
 GOLDEN = Path("tests/backbones/families/golden.json")
-# Of the photos whose features are written there, and how many numbers of each.
-GOLDEN_PHOTOS, GOLDEN_NUMBERS = ("chelsea.png", "coffee.png"), 8
+GOLDEN_NETWORKS = {
+    ("resnet18", "torchvision"),
+    ("resnet50", "timm"),
+    ("efficientnet_b0", "timm"),
+    ("efficientnet_b0", "torchvision"),
+    ("tf_efficientnet_b1", "timm"),
+    ("mobilenetv3_large_100", "timm"),
+    ("mobilenet_v3_large", "torchvision"),
+    ("convnext_tiny", "timm"),
+    ("convnext_tiny", "torchvision"),
+}
+GOLDEN_PHOTOS, GOLDEN_NUMBERS = 2, 8
+
+
+KINDS = ("bfloat16", "int8")
 
 
 class Found(NamedTuple):
@@ -69,11 +83,20 @@ def _peers(*arguments: str) -> str:
     return done.stdout
 
 
-def compare(name: str, library: str, folder: Path) -> tuple[Found, Features]:
-    """Compares ``name`` as ``library`` has it, in the empty ``folder``; returns also the library's features with the weights as drawn."""
+def photos() -> list[Image.Image]:
+    """scikit-image's ``PHOTOS``."""
+    found = dict(precision.installed())
+    return [found[name] for name in PHOTOS]
+
+
+def compare(name: str, library: str, folder: Path, kinds: Sequence[str] = KINDS) -> tuple[Found, Features]:
+    """Compares ``name`` as ``library`` has it, in the empty ``folder``; rounded to which ``kinds``.
+
+    Returns also the library's features with the weights as they are drawn, for the golden numbers.
+    """
     backbone = catalogue.find(name)
     (folder / "pictures").mkdir()
-    for number, (_, picture) in zip(range(PHOTOS), precision.installed()):
+    for number, picture in enumerate(photos()):
         picture.save(folder / "pictures" / f"{number:02}.png")
     files = sorted((folder / "pictures").iterdir())
     images = np.stack([pixels.pixels(decode(file.read_bytes(), name), backbone, "crop") for file in files])
@@ -85,7 +108,8 @@ def compare(name: str, library: str, folder: Path) -> tuple[Found, Features]:
     (weights,) = folder.glob("weights.*")
     body = loaded(name, weights)
     batch = pixels.normalise(images, backbone)
-    cosines = [_cosine(features(body, batch, backbone, kind), theirs) for kind in ("bfloat16", "int8")]
+    computed = (features(body, batch, backbone, kind) if kind in kinds else None for kind in KINDS)
+    cosines = [_cosine(each, theirs) for each in computed]
     error = np.abs(features(body, batch, backbone, "float32") - theirs).max() / np.abs(theirs).max()
     return Found(name, library, float(error), *cosines, levels), np.load(folder / "drawn.npy")
 
@@ -117,17 +141,21 @@ def _cosine(ours: Optional[Features], theirs: Features) -> Optional[float]:
     return float(((ours * theirs).sum(axis=1) / lengths).min())
 
 
-def rows(names: list[str], golden: dict[str, Any]) -> Iterator[Found]:
-    """Compares the networks called ``names``, or all; puts what is to be kept of their features into ``golden``."""
+def rows(names: Sequence[str], golden: bool = False) -> Iterator[Found]:
+    """Compares the networks called ``names``, or all; with ``golden`` those that ``GOLDEN`` has, and writes it."""
+    kept: dict[str, Any] = {}
     for name, library in networks():
-        if names and name not in names:
+        if (names and name not in names) or (golden and (name, library) not in GOLDEN_NETWORKS):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            found, theirs = compare(name, library, Path(folder))
-        golden[f"{name} {library}"] = [
-            {"first": row[:GOLDEN_NUMBERS].tolist(), "length": float(np.linalg.norm(row))} for row in theirs[:2]
+            found, drawn = compare(name, library, Path(folder), () if golden else KINDS)
+        kept[f"{name} {library}"] = [
+            {"first": row[:GOLDEN_NUMBERS].tolist(), "length": float(np.linalg.norm(row))}
+            for row in drawn[:GOLDEN_PHOTOS]
         ]
         yield found
+    if golden:
+        GOLDEN.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def main() -> None:
@@ -135,13 +163,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--golden", action="store_true")
     asked = parser.parse_args()
-    golden: dict[str, Any] = {}
     print(HEADER, "|---|---|---|---|---|---|", sep="\n")
-    for row in rows(asked.names, golden):
+    for row in rows(asked.names, asked.golden):
         print(row, flush=True)
-    if asked.golden:
-        GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

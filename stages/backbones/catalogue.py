@@ -5,7 +5,8 @@ Plain data, without MXNet; the module of its family (``families``) builds a netw
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from stages.common.errors import InputError
 
@@ -20,6 +21,8 @@ class Backbone:
     cuts: where it can be cut (see ``zoo.cut_layers``), deepest first, each with the length of the feature there.
     size: side of the square input, in pixels.
     crop: side of the centre crop as a share of the image's shorter side.
+    resized: to how many pixels that side is resized before a crop at whole pixels, as torchvision's transforms do;
+    0 where the crop is exactly in the centre.
     mean, std: per channel (RGB), for pixel values scaled to [0, 1].
     interpolation: "bilinear" or "bicubic", antialiased.
     depthwise: whether it has convolutions of each channel by itself.
@@ -31,6 +34,7 @@ class Backbone:
     cuts: Mapping[str, int]
     size: int = 224
     crop: float = 224 / 256
+    resized: int = 0
     mean: Channels = (0.485, 0.456, 0.406)
     std: Channels = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
@@ -38,22 +42,28 @@ class Backbone:
     int8: bool = True
 
 
-_HALF = (0.5, 0.5, 0.5)
+_HALF: Channels = (0.5, 0.5, 0.5)
 
 
 def _lite(name: str, size: int) -> Backbone:
     # Centre crop of size / (size + 32) of the shorter side, bicubic, pixels in [-1, 1]: how timm, which converted
     # these weights from TensorFlow, evaluates them (tf_efficientnet_lite0 to 2: crop_pct 0.875, 0.882, 0.890).
     crop = size / (size + 32)
-    return Backbone(name, "efficientnet_lite", {"pool": 1280}, size, crop, _HALF, _HALF, "bicubic", depthwise=True)
-
-
-def _timm(name: str, family: str, dim: int, side: int = 224, resized: int = 256) -> Backbone:
-    # How timm evaluates the weights that it takes by this name (its `default_cfg`): the shorter side to
-    # floor(side / crop_pct), bicubic.
     return Backbone(
-        name, family, {"pool": dim}, side, side / resized, interpolation="bicubic", depthwise=True, int8=False
+        name, "efficientnet_lite", {"pool": 1280}, size, crop, 0, _HALF, _HALF, interpolation="bicubic", depthwise=True
     )
+
+
+def _torchvision(name: str, family: str, dim: int, **others: Any) -> Backbone:
+    # How torchvision evaluates its weights `IMAGENET1K_V1`: the shorter side to 256, bilinear.
+    return Backbone(name, family, {"pool": dim}, 224, 224 / 256, 256, **others)
+
+
+def _timm(name: str, family: str, dim: int, size: int = 224, resized: int = 256, **others: Any) -> Backbone:
+    # How timm evaluates the weights that it takes by this name (its `default_cfg`): the shorter side to
+    # floor(size / crop_pct), bicubic.
+    others = {"interpolation": "bicubic", "depthwise": True, "int8": False, **others}
+    return Backbone(name, family, {"pool": dim}, size, size / resized, resized, **others)
 
 
 # Shorter side to 256, centre crop of 224, bilinear, ImageNet's mean and standard deviation:
@@ -92,13 +102,12 @@ BACKBONES = {
             for architecture, sizes in _ZOO_DENSE.items()
             for size, length in sizes.items()
         ),
-        # torchvision's transform for its weights `IMAGENET1K_V1` is that of the zoo.
-        *(Backbone(name, "resnet", {"pool": 512}) for name in ("resnet18", "resnet34")),
-        *(Backbone(name, "resnet", {"pool": 2048}) for name in ("resnet50", "resnet101", "wide_resnet50_2")),
-        Backbone("mobilenet_v3_large", "mobilenetv3", {"pool": 1280}, depthwise=True, int8=False),
+        *(_torchvision(name, "resnet", 512) for name in ("resnet18", "resnet34")),
+        *(_torchvision(name, "resnet", 2048) for name in ("resnet50", "resnet101", "wide_resnet50_2")),
+        _torchvision("mobilenet_v3_large", "mobilenetv3", 1280, depthwise=True, int8=False),
         _timm("mobilenetv3_large_100", "mobilenetv3", 1280),
         _timm("efficientnet_b0", "efficientnet", 1280),
-        replace(_timm("efficientnet_b1", "efficientnet", 1280, 240, 266), mean=_HALF, std=_HALF),
+        _timm("efficientnet_b1", "efficientnet", 1280, 240, 266, mean=_HALF, std=_HALF),
         _timm("efficientnet_b1.ft_in1k", "efficientnet", 1280),
         _timm("efficientnet_b2", "efficientnet", 1408, 256, 292),
         _timm("tf_efficientnet_b0", "efficientnet", 1280),
