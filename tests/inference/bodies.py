@@ -17,7 +17,12 @@ NETWORKS = {
 
 
 def random_body(name, size):
-    """The frozen body of ``name`` with random weights, whose batch norms fit them: features differ between images."""
+    """The frozen body of :func:`random_network`."""
+    return zoo.body(random_network(name, size), "auto")
+
+
+def random_network(name, size):
+    """The network ``name`` with random weights, whose batch norms fit them: features differ between images."""
     mx.random.seed(1)
     np.random.seed(1)
     network = zoo.build(name)
@@ -35,7 +40,7 @@ def random_body(name, size):
     body(mx.nd.array(images(4, size)))
     for hook in hooks:
         hook.detach()
-    return body
+    return network
 
 
 def _fit_batch_norm(layer, inputs):
