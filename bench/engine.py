@@ -50,6 +50,10 @@ def with_torch(network: str, precision: str, threads: int, folder: Path, channel
             layers.append(nn.MaxPool2d(2))
         whole = nn.Sequential(*layers, nn.Flatten(), nn.Linear(25088, 4096), nn.ReLU(inplace=True)).eval()
         run = whole
+    elif network != "efficientnet_lite0":
+        from bench.peers_export import Body
+
+        run = whole = Body(network)
     else:
         from efficientnet_lite_pytorch import EfficientNet
 

@@ -2,9 +2,11 @@
 
 Every engine is a process of its own (headstart's workers are one per core) that lives through the comparison; they
 are asked by turns, and what counts is the median of the rounds' ratios. Peers that can run in several ways run in
-each. Needs `.venv-peers` (`make bench` makes it).
+each. Needs `.venv-peers` (`make bench` makes it). ``python -m bench.forward NETWORK…`` compares others, of
+``bench.prepare.FURTHER``.
 """
 
+import itertools
 import os
 import statistics
 import subprocess
@@ -39,11 +41,8 @@ FLOAT32: Sequence[Contestant] = (
 )
 BFLOAT16: Sequence[Contestant] = (("torch_channels_last", 1), ("openvino", 1), ("openvino_throughput", 1))
 INT8: Sequence[Contestant] = (("onnxruntime", 1), ("onnxruntime", CORES), ("openvino", 1), ("openvino_throughput", 1))
-COMPARISONS = [
-    (network, precision, peers)
-    for network in NETWORKS
-    for precision, peers in (("float32", FLOAT32), ("bfloat16", BFLOAT16), ("int8", INT8))
-]
+AGAINST = {"float32": FLOAT32, "bfloat16": BFLOAT16, "int8": INT8}
+ALL = ("torch", "torch_channels_last", "onnxruntime", "openvino")
 # What headstart is to reach, as a multiple of each peer's rate.
 AIMS = {
     ("efficientnet_lite0", "float32"): {"torch_channels_last": 3.0, "openvino": 1.0, "onnxruntime": 1.0},
@@ -52,6 +51,12 @@ AIMS = {
     ("vgg16", "float32"): {"torch": 1.0, "torch_channels_last": 1.0, "onnxruntime": 1.0, "openvino": 1.0},
     ("vgg16", "bfloat16"): {"openvino": 0.95},
     ("vgg16", "int8"): {"onnxruntime": 1.0},
+    **{("resnet50", precision): dict.fromkeys(ALL, 1.0) for precision in ("float32", "bfloat16")},
+    **{
+        (network, precision): dict.fromkeys(ALL, 0.9)
+        for network in ("efficientnet_b0", "mobilenetv3_large_100", "convnext_tiny")
+        for precision in ("float32", "bfloat16")
+    },
 }
 
 
@@ -123,18 +128,22 @@ def compare(
     return found
 
 
-def rows(folder: Path, source: str = "pixels") -> Iterator[Row]:
+def rows(folder: Path, source: str = "pixels", networks: Sequence[str] = NETWORKS) -> Iterator[Row]:
     """Yields the rows of the table: headstart against every peer, and bfloat16 and int8 against float32."""
     own: dict[tuple[str, str], float] = {}
-    for network, precision, peers in COMPARISONS:
-        if not computable(precision) or (source == "files" and precision != "float32"):
+    for network, (precision, peers) in itertools.product(networks, AGAINST.items()):
+        if not computable(precision, network) or (source == "files" and precision != "float32"):
             continue
         ours = ("headstart", CORES)
         found = compare(network, precision, source, [ours, *peers], folder)
         own[network, precision] = statistics.median(found[ours])
         for peer in peers:
             ratio = statistics.median(a / b for a, b in zip(found[ours], found[peer]))
-            aim = AIMS[network, precision].get(peer[0].replace("_throughput", "")) if source == "pixels" else None
+            aim = (
+                AIMS.get((network, precision), {}).get(peer[0].replace("_throughput", ""))
+                if source == "pixels"
+                else None
+            )
             processes = f" × {peer[1]}" if peer[1] > 1 else ""
             what = f"{network} {precision}{' from JPEG' if source == 'files' else ''} / {peer[0]}{processes}"
             yield Row(what, own[network, precision], statistics.median(found[peer]), "images/s", ratio, aim)
@@ -146,8 +155,9 @@ def rows(folder: Path, source: str = "pixels") -> Iterator[Row]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder))
-        for row in rows(Path(folder)):
+        networks = sys.argv[1:] or NETWORKS
+        prepare(Path(folder), networks)
+        for row in rows(Path(folder), networks=networks):
             print(row)
 
 

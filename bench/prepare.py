@@ -1,11 +1,12 @@
 """What the engines that are compared read: photos, pixels, weights, graphs, calibrations."""
 
 import json
+import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,20 +28,31 @@ from stages.inference.environment import check
 from stages.inference.graph import trace
 
 NETWORKS = ("efficientnet_lite0", "vgg16")
+# Those that PyTorch's libraries have too, and so the peers take from there.
+FURTHER = ("resnet50", "efficientnet_b0", "mobilenetv3_large_100", "convnext_tiny")
 PHOTOS = 64
 PEERS = Path(".venv-peers/bin/python")
 
 
-def prepare(folder: Path) -> None:
-    """Fills ``folder`` with all that ``bench.engine`` reads, for every one of ``NETWORKS``. Needs ``PEERS``."""
+def prepare(folder: Path, names: Sequence[str] = NETWORKS) -> None:
+    """Fills ``folder`` with all that ``bench.engine`` reads, for every network in ``names``. Needs ``PEERS``."""
     files = save_photos(folder)
-    for name in NETWORKS:
+    for name in names:
         save_network(name, files, folder)
-        subprocess.run([PEERS, "bench/quantize.py", name, folder], check=True, capture_output=True)
+        if BACKBONES[name].int8:
+            run_peer("bench/quantize.py", name, str(folder))
 
 
-def computable(precision: str) -> bool:
-    """Whether headstart computes in ``precision`` on this machine's CPU."""
+def run_peer(*command: str) -> None:
+    """Runs a module in the environment of the peers. Raises CalledProcessError where that fails."""
+    variables = {**os.environ, "PYTHONPATH": os.getcwd()}
+    subprocess.run([PEERS, *command], env=variables, check=True, capture_output=True)
+
+
+def computable(precision: str, name: Optional[str] = None) -> bool:
+    """Whether headstart computes in ``precision`` on this machine's CPU, and, if one is given, the network ``name``."""
+    if name is not None and precision == "int8" and not BACKBONES[name].int8:
+        return False
     try:
         check(precision, "cpu")
     except InputError:
@@ -62,11 +74,15 @@ def save_network(name: str, files: list[bytes], folder: Path) -> None:
     backbone = BACKBONES[name]
     decoded = [pixels.pixels(decode(data, name), backbone, "crop") for data in files]
     np.save(folder / f"{name}.npy", pixels.normalise(np.stack(decoded), backbone))
-    np.save(folder / f"{name}.calibration.npy", pixels.normalise(pictures.images(backbone.size), backbone))
     (folder / f"{name}.json").write_text(json.dumps(asdict(backbone)))
     save_weights(name, folder)
     its = body(name, folder)
-    (folder / f"{name}.calibration.json").write_text(calibrate.measure(its, backbone).to_json())
+    if backbone.int8:
+        np.save(folder / f"{name}.calibration.npy", pixels.normalise(pictures.images(backbone.size), backbone))
+        (folder / f"{name}.calibration.json").write_text(calibrate.measure(its, backbone).to_json())
+    if name in FURTHER:
+        run_peer("bench/peers_export.py", name, str(backbone.size), str(folder))
+        return
     # As any exporter would: batch norms and paddings as they are, for the engines to fold.
     symbol, values = trace(its)
     arrays = {key: mx.nd.array(value) for key, value in values.items()}
@@ -80,8 +96,8 @@ def save_weights(name: str, folder: Path) -> Path:
     """
     place = folder / name
     place.mkdir()
-    if name == "vgg16":
-        # Its weights do not come as a package; the time does not depend on them.
+    if name != "efficientnet_lite0":
+        # The weights do not come as a package; the time does not depend on them.
         path, source = save_random(name, folder / f"{name}.params"), "random"
     else:
         path, source = table.of(name).published(name)

@@ -92,3 +92,9 @@ def gains_by_rotation(symbol: Symbol, shape: Shape) -> bool:
         elif not (node.op in ROTATABLE or (node.op == "Pooling" and node.attr("global_pool", False))):
             return False
     return at_end
+
+
+def gates_itself(node: Node) -> bool:
+    """Whether the output of ``node`` is multiplied by a function of itself, as in swish and hard swish."""
+    users = {user.op for user in node.users}
+    return len(users) == 2 and "elemwise_mul" in users and bool(users & {"Activation", "hard_sigmoid"})

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend.mx import mx
-from stages.inference import graph, means, norms
+from stages.inference import graph, means, norms, padding
 from stages.inference.graph import NO_OPS, Node, Shape, Symbol
+from stages.inference.padding import Weight
 
 Arrays = Mapping[str, NDArray[Any]]
 DType = np.dtype[Any]
 NDArrays = dict[str, Any]  # by name, an mx.nd.NDArray each
-Weight = NDArray[np.float64]  # of a convolution: (filters, channels of a group, height, width)
 
 # MXNet's own name for bfloat16, which numpy does not have.
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
@@ -105,8 +105,16 @@ class _Rewriting:
             **dict.fromkeys(NO_OPS, self._input),
         }
         for node in nodes:
-            self.values.append(rules.get(node.op, self._copy)(node))
+            value = rules.get(node.op, self._copy)(node)
+            self.values.append(self._laid_plainly(node, value) if graph.gates_itself(node) else value)
         self.output = self._cast(self._own_channels(nodes[-1], self.values[-1]), FLOAT32).symbol
+
+    def _laid_plainly(self, node: Node, value: _Value) -> _Value:
+        # MXNet multiplies in the plain layout, and would bring both factors there from oneDNN's own.
+        value = self._cast(value, FLOAT32)
+        return value._replace(
+            symbol=mx.sym.reshape(value.symbol, shape=(0,) * len(_shape(node)), name=self._name("plain"))
+        )
 
     def _input(self, node: Node, index: int = 0) -> _Value:
         source, output = node.inputs[index]
@@ -220,31 +228,12 @@ class _Rewriting:
         else:
             x, spare = self._plain_input(node), 0
             wider = (0, 0), (0, 0)
-        weight, pad = self._placed(node, weight, x.pads)
+        shape = _shape(self.nodes[node.inputs[0][0]])
+        weight, pad = padding.placed(node, weight, shape, x.pads, self.rotated)
         weight = np.pad(weight, (*wider, *((0, 0) for _ in pad)))
         attrs = {**node.attrs, "kernel": weight.shape[2:], "pad": pad, "no_bias": False}
         attrs |= {"num_filter": len(weight), "num_group": groups}
         return self._layer(x, weight, np.pad(bias, wider[0]), self._name("Convolution"), **attrs)._replace(spare=spare)
-
-    def _placed(self, node: Node, weight: Weight, pads: tuple[Shape, ...]) -> tuple[Weight, Shape]:
-        """The kernels for input that still needs ``pads`` and is perhaps rotated, and the padding they need."""
-        axes = range(weight.ndim - 2)
-        dilate, stride, pad = (
-            node.attr(key, (default,) * len(axes)) for key, default in (("dilate", 1), ("stride", 1), ("pad", 0))
-        )
-        before, after = (np.array(side) for side in pads or ((0,) * len(axes),) * 2)
-        size = np.array(_shape(self.nodes[node.inputs[0][0]])[2:]) - before - after
-        begin, end = before + pad, after + pad
-        span = (np.array(weight.shape[2:]) - 1) * dilate + 1
-        # The last windows end so many rows before the end of the padding.
-        unread = (size + begin + end - span) % stride
-        if self.rotated:
-            weight = np.flip(weight, axis=tuple(axis + 2 for axis in axes))
-            begin, end, unread = end - unread, begin, np.zeros_like(unread)
-        # Any padding at the end will do that makes room for the same windows.
-        least = end - unread
-        end = np.clip(begin, least, least + np.array(stride) - 1)
-        return _even_padding(weight, begin, end, dilate), tuple(np.maximum(np.maximum(begin, end), 0).tolist())
 
     def _layer(self, x: _Value, weight: Weight, bias: Weight, name: str, **attrs: Any) -> _Value:
         x = self._cast(x, self.dtype)
@@ -283,16 +272,3 @@ def _shape(node: Node) -> Shape:
     if node.shape is None:
         raise ValueError(f"{node.op} ({node.name}) has several outputs and cannot be compiled")
     return node.shape
-
-
-def _even_padding(weight: Weight, begin: NDArray[Any], end: NDArray[Any], dilate: Shape) -> Weight:
-    """Zero rows and columns that let a kernel with unequal padding at begin and end do with the larger at both.
-
-    A longer padding at the begin moves every window back by the difference; as many zeros before the kernel
-    move its weights forward again. The number of windows stays the same, at any stride.
-    """
-    difference = np.subtract(end, begin)
-    if any(difference % dilate):
-        raise ValueError(f"padding {tuple(begin)}, {tuple(end)} does not fit a kernel dilated by {dilate}")
-    zeros = difference // dilate
-    return np.pad(weight, ((0, 0), (0, 0), *((max(z, 0), max(-z, 0)) for z in zeros)))
