@@ -21,7 +21,7 @@ from PIL import Image
 from bench.prepare import computable
 from bench.project import set_params
 from bench.table import Row
-from stages import evaluate, featurize, images, split, train, weights
+from stages import audit, evaluate, featurize, images, split, train, weights
 from stages.classifier.scores import TestMetrics
 from stages.common import caches
 from stages.common.settings import layout, params
@@ -73,7 +73,7 @@ def accuracies(dataset: dict[str, Any]) -> dict[str, float]:
             for precision, seed in itertools.product(filter(computable, PRECISIONS), SEEDS):
                 sections = {"dataset": dataset, "featurize": {"precision": precision}, "split": {"seed": seed}}
                 set_params(Path(params.FILE), audit={"enabled": False}, **sections)
-                _run(*(() if found else (images, weights)), split, featurize, train, evaluate)
+                _run(*(() if found else (images, weights)), split, featurize, audit, train, evaluate)
                 found.setdefault(precision, []).append(TestMetrics.load(layout.METRICS / "test.json").top1)
         finally:
             os.chdir(before)

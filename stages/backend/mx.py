@@ -130,6 +130,11 @@ def load() -> ModuleType:
         ) from error
 
 
+def loaded() -> bool:
+    """Whether MXNet is loaded in this process, so that variables it reads when it is loaded come too late."""
+    return load.cache_info().currsize > 0
+
+
 def mxnet_version() -> str:
     """The version of MXNet, which is not loaded for it. Raises InputError where MXNet is not installed."""
     for name in PACKAGES:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from stages.backbones import catalogue, zoo
 from stages.backend import devices
+from stages.backend.mx import loaded
 from stages.common.caches import cache_folder
 from stages.common.errors import InputError
 from stages.common.progress import progress
 from stages.common.settings import params
 from stages.common.settings.layout import WEIGHTS
 from stages.dataset.files.places import Place, read
-from stages.engines import local, ray
+from stages.engines import inline, local, ray
 from stages.engines.contract import Engine, Work, Worker
 from stages.features import calibrations, extract
 from stages.features.chunks import Chunks, batches
@@ -217,7 +218,14 @@ def _results(
         describe=lambda chunk: ", ".join(chunk.paths),
         packed=chunks.packed,
     )
-    yield from ENGINES[runtime.engine](runtime)(work)
+    yield from _engine(runtime, chunks.count)(work)
+
+
+def _engine(runtime: params.Runtime, count: int) -> Engine:
+    """The engine of the params for ``count`` chunks; for a single one no process is started."""
+    if runtime.engine == "local" and count == 1 and not loaded():
+        return inline.engine(devices.resolve(runtime.devices, 1)[0])
+    return ENGINES[runtime.engine](runtime)
 
 
 def _digest(place: Place, on_bad: OnBad) -> Optional[bytes]:
