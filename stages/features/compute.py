@@ -1,6 +1,7 @@
 """The driver's part: what is in the feature cache is taken from it, the rest goes through the backbone once."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from stages.features.identity import fingerprint
 from stages.features.store import Feature, FeatureCache
 from stages.features.stored.recipe import Recipe
 from stages.features.writer import Writer
-from stages.inference.environment import check, environment
+from stages.inference.environment import check, environment, remark
 
 # By runtime.engine.
 ENGINES: dict[str, Callable[[params.Runtime], Engine]] = {
@@ -202,7 +203,10 @@ def _results(
     if not chunks.count:
         return
     if runtime.engine not in ELSEWHERE:
-        check(recipe.precision, devices.kind(devices.resolve(runtime.devices, 1)[0]))
+        kind = devices.kind(devices.resolve(runtime.devices, 1)[0])
+        check(recipe.precision, kind)
+        if said := remark(recipe.precision, kind):
+            print(said, file=sys.stderr)
     calibration = None
     if recipe.precision == "int8":
         calibration = calibrations.calibration(recipe, runtime.cache)

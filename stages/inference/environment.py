@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Mapping
+from typing import Optional
 
 from stages.backbones.catalogue import Backbone
 from stages.backend import cpu
@@ -56,6 +57,16 @@ def check(precision: str, kind: str, variables: Mapping[str, str] = os.environ) 
         raise InputError(f"precision {precision} does not run on a {kind}, only {' and '.join(known)}")
     if kind == "cpu":
         _check_cpu(precision, variables)
+
+
+def remark(precision: str, kind: str, variables: Mapping[str, str] = os.environ) -> Optional[str]:
+    """What a user wants to know before this machine's device of ``kind`` computes in ``precision``, if anything."""
+    if kind != "cpu" or precision != "bfloat16" or "AVX512_CORE_BF16" in cpu.instruction_sets(variables):
+        return None
+    return (
+        f"note: the CPU of {platform.node()} has {cpu.best(variables)} and so emulates bfloat16: float32 is faster there, "
+        "and more exact"
+    )
 
 
 def _check_cpu(precision: str, variables: Mapping[str, str]) -> None:
