@@ -64,8 +64,8 @@ def remark(precision: str, kind: str, variables: Mapping[str, str] = os.environ)
     if kind != "cpu" or precision != "bfloat16" or "AVX512_CORE_BF16" in cpu.instruction_sets(variables):
         return None
     return (
-        f"note: the CPU of {platform.node()} has {cpu.best(variables)} and so emulates bfloat16: float32 is faster there, "
-        "and more exact"
+        f"note: the CPU of {platform.node()} has {cpu.best(variables)} and so emulates bfloat16: float32 is faster "
+        "there, and more exact"
     )
 
 
