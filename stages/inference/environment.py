@@ -76,7 +76,8 @@ def _check_cpu(precision: str, variables: Mapping[str, str]) -> None:
         return
     needed, has = NEEDS[precision]
     this, best = f"the CPU of {platform.node()}", cpu.best(variables)
-    complaint, remedy = f"{this} has {best}", "set it to float32"
+    verb = "has" if cpu.instruction_sets(variables) else "is"
+    complaint, remedy = f"{this} {verb} {best}", "set it to float32"
     if has({}):
         # The first may be our own, where the user has set the second.
         names = (*reversed(cpu.LIMITS), cpu.SUITED)

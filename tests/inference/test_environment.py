@@ -21,6 +21,7 @@ def machine(monkeypatch):
 
     def make(flags):
         monkeypatch.setattr(cpu, "flags", lambda: flags)
+        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
         monkeypatch.setattr(platform, "node", lambda: "here")
         for variable in (*cpu.LIMITS, cpu.SUITED):
             monkeypatch.delenv(variable, raising=False)
@@ -70,12 +71,21 @@ def test_bfloat16_without_avx512_is_one_sentence(machine):
     check("float32", "cpu")
 
 
-@pytest.mark.parametrize(("flags", "best"), [(AVX2, "AVX2"), (AVX512, "AVX512_CORE"), (frozenset(), "riscv")])
-def test_int8_without_vnni_is_one_sentence(machine, monkeypatch, flags, best):
+@pytest.mark.parametrize(("flags", "best"), [(AVX2, "AVX2"), (AVX512, "AVX512_CORE")])
+def test_int8_without_vnni_is_one_sentence(machine, flags, best):
     machine(flags)
-    monkeypatch.setattr(platform, "machine", lambda: "riscv")
     assert sentence("int8") == (
         f"featurize.precision: int8 needs VNNI, and the CPU of here has {best}: set it to float32"
+    )
+    check("float32", "cpu")
+
+
+@pytest.mark.parametrize(("precision", "needed"), [("bfloat16", "AVX-512"), ("int8", "VNNI")])
+def test_a_cpu_that_is_not_x86_computes_in_float32_alone(machine, monkeypatch, precision, needed):
+    machine(frozenset())
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert sentence(precision, DNNL_MAX_CPU_ISA="AVX2") == (
+        f"featurize.precision: {precision} needs {needed}, and the CPU of here is aarch64: set it to float32"
     )
     check("float32", "cpu")
 
