@@ -22,7 +22,7 @@ help:
 	@echo "make setup   make the environment .venv with MXNet for the $(device)"
 	@echo "make repro   setup, then run the pipeline (dvc repro)"
 	@echo "make test    setup, then lint and all tests"
-	@echo "make soak    setup, then the tests that repeat what may fail once in a while, many times (20 minutes; docs/reliability.md)"
+	@echo "make soak    setup, then the tests that repeat what may fail once in a while, many times (half an hour; docs/reliability.md)"
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    setup, then make what README.md shows: its transcripts and the picture of the report"
 	@echo "make bench   setup, then compare with PyTorch, ONNX Runtime and OpenVINO (half an hour; downloads PyTorch)"
