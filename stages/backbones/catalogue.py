@@ -44,6 +44,22 @@ def _lite(name: str, size: int) -> Backbone:
     return Backbone(name, "efficientnet_lite", {"pool": 1280}, size, crop, half, half, "bicubic", depthwise=True)
 
 
+def _vit(name: str, width: int) -> Backbone:
+    # timm's data configuration of the weights called augreg: crop_pct 0.9, of which it makes floor(224 / 0.9) pixels.
+    half = (0.5, 0.5, 0.5)
+    return Backbone(name, "vit", {"pool": width}, 224, 224 / 248, half, half, "bicubic")
+
+
+def _dinov2(name: str, width: int) -> Backbone:
+    # make_classification_eval_transform in DINOv2's repository (dinov2/data/transforms.py).
+    return Backbone(name, "vit", {"pool": width}, interpolation="bicubic")
+
+
+def _clip(name: str) -> Backbone:
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    return Backbone(name, "clip", {"pool": 512}, 224, 1.0, mean, std, "bicubic")
+
+
 # Shorter side to 256, centre crop of 224, bilinear, ImageNet's mean and standard deviation:
 # the evaluation transform of the Gluon model zoo (gluon.mxnet.io and GluonCV's verify_pretrained.py).
 # By architecture: each size, and the length of its feature.
@@ -63,6 +79,8 @@ _ZOO_DENSE = {
     "alexnet": {"": 256 * 6 * 6},
     "vgg": {f"{depth}{norm}": 512 * 7 * 7 for depth in (11, 13, 16, 19) for norm in ("", "_bn")},
 }
+# Of vision transformers: how many numbers a token is.
+_WIDTHS = {"small": 384, "base": 768}
 
 BACKBONES = {
     backbone.name: backbone
@@ -80,6 +98,13 @@ BACKBONES = {
             for architecture, sizes in _ZOO_DENSE.items()
             for size, length in sizes.items()
         ),
+        *(_vit(f"vit_{size}_patch16_224", width) for size, width in _WIDTHS.items()),
+        *(
+            _dinov2(f"vit_{size}_patch14_{registers}dinov2", width)
+            for size, width in _WIDTHS.items()
+            for registers in ("", "reg4_")
+        ),
+        *(_clip(f"clip_vit_b{patch}{activation}") for patch in (32, 16) for activation in ("", "_quickgelu")),
         Backbone("inceptionv3", "gluon_zoo", {"pool": 2048}, size=299, crop=299 / 342),
     )
 }

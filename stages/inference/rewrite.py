@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend.mx import mx
-from stages.inference import graph
+from stages.inference import constants, graph
 from stages.inference.graph import NO_OPS, Node, Shape, Symbol
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -53,7 +53,9 @@ def rewrite(
     Raises ValueError for an operator that is none of MXNet's public ones.
     """
     spare = 0 if channels is None else channels - shape[1]
-    rewriting = _Rewriting(graph.read(symbol, shape), arrays, shape[0], np.dtype(dtype), rotated, multiple, spare)
+    nodes = graph.read(symbol, shape)
+    arrays = constants.folded(symbol, nodes, arrays)
+    rewriting = _Rewriting(nodes, arrays, shape[0], np.dtype(dtype), rotated, multiple, spare)
     return rewriting.output, rewriting.parameters
 
 
@@ -103,6 +105,9 @@ class _Rewriting:
     def _input(self, node: Node, index: int = 0) -> _Value:
         source, output = node.inputs[index]
         value = self.values[source]
+        if value.symbol is None:
+            name = self.nodes[source].name
+            return _Value(self._parameter(self._name("constant"), self.arrays[name]))
         return value._replace(symbol=value.symbol[output])
 
     def _plain_input(self, node: Node, index: int = 0) -> _Value:
