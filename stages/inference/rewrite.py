@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend.mx import mx
-from stages.inference import constants, graph
+from stages.inference import constants, graph, norms
 from stages.inference.graph import NO_OPS, Node, Shape, Symbol
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -29,6 +29,9 @@ ROWS = 16
 
 # Operators that treat every channel by itself, or add channel to channel; zeros among the channels do them no harm.
 CHANNELWISE = ("Activation", "clip", "Pooling", "elemwise_add")
+
+# Operators that MXNet does not have in bfloat16, or slowly.
+IN_FLOAT32 = ("Pad", "batch_dot", "broadcast_add", "slice_axis", "softmax")
 
 
 def rewrite(
@@ -96,6 +99,7 @@ class _Rewriting:
             "BatchNorm": self._batch_norm,
             "Convolution": self._convolution,
             "FullyConnected": self._dense,
+            "LayerNorm": self._layer_norm,
             **dict.fromkeys(NO_OPS, self._input),
         }
         for node in nodes:
@@ -139,7 +143,9 @@ class _Rewriting:
         values = [self._input(node, i) for i in range(len(node.inputs))]
         if node.op not in CHANNELWISE or len({value.spare for value in values}) > 1:
             values = [self._plain_input(node, i) for i in range(len(node.inputs))]
-        if len({value.dtype for value in values}) > 1:
+        if node.op in IN_FLOAT32:
+            values = [self._cast(value, FLOAT32) for value in values]
+        elif len({value.dtype for value in values}) > 1:
             values = [self._cast(value, self.dtype) for value in values]
         symbol = operator(*(value.symbol for value in values), name=self._name(node.op), **node.attrs)
         return values[0]._replace(symbol=symbol, pads=())
@@ -166,6 +172,15 @@ class _Rewriting:
         for (source, _), role in zip(node.inputs[1:], ("gamma", "beta", "moving_mean", "moving_var")):
             inputs.append(self._parameter(f"{name}_{role}", self.arrays[self.nodes[source].name]))
         return x._replace(symbol=mx.sym.BatchNorm(*inputs, name=name, **node.attrs))
+
+    def _layer_norm(self, node: Node) -> _Value:
+        # MXNet computes in bfloat16 neither this nor the transposes.
+        name, x = self._name("LayerNorm"), self._cast(self._plain_input(node), FLOAT32)
+        scale, shift = (
+            self._parameter(f"{name}_{role}", self.arrays[self.nodes[source].name])
+            for (source, _), role in zip(node.inputs[1:], ("gamma", "beta"))
+        )
+        return _Value(norms.layer_norm(x.symbol, scale, shift, len(_shape(node)), name, node.attrs))
 
     def _folded_into(self, layer: Node) -> Optional[Node]:
         """The batch norm that scales the output of ``layer``, a convolution or dense layer, and nothing else reads."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 
 
-def resized(table: NDArray[np.floating], side: int, antialias: bool, offset: float = 0) -> NDArray[np.float32]:
+def resized(table: NDArray[np.float32], side: int, antialias: bool, offset: float = 0) -> NDArray[np.float32]:
     """The ``table`` (1, 1 + patches, width), whose first row is the class token's, for ``side`` × ``side`` patches.
 
     antialias, offset: as ``torch.nn.functional.interpolate`` has the first (mode "bicubic", align_corners False), and
