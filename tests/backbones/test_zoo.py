@@ -34,8 +34,11 @@ FLOAT16_ERROR = 1e-3
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 INCEPTION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 # Input size, what the image's shorter side is resized to before that is cropped, (mean, std), interpolation.
+# ViT: timm's vit_*_patch16_224.augreg_in21k_ft_in1k, crop_pct 0.9. DINOv2: make_classification_eval_transform in its
+# repository. CLIP: preprocess_cfg of OpenCLIP's vision towers.
 # EfficientNet-Lite: timm's tf_efficientnet_lite*, crop_pct 0.875, 0.882, 0.890. All others: GluonCV's
 # verify_pretrained.py; an input of another size than 224 is cropped from ceil(size / 0.875).
 ZOO = (224, 256, IMAGENET, "bilinear")
@@ -44,6 +47,17 @@ PREPROCESSING = {
     "efficientnet_lite1": (240, 272, INCEPTION, "bicubic"),
     "efficientnet_lite2": (260, 292, INCEPTION, "bicubic"),
     "inceptionv3": (299, 342, IMAGENET, "bilinear"),
+    **{f"vit_{size}_patch16_224": (224, 248, INCEPTION, "bicubic") for size in ("small", "base")},
+    **{
+        f"vit_{size}_patch14_{registers}dinov2": (224, 256, IMAGENET, "bicubic")
+        for size in ("small", "base")
+        for registers in ("", "reg4_")
+    },
+    **{
+        f"clip_vit_b{patch}{activation}": (224, 224, OPENAI, "bicubic")
+        for patch in (16, 32)
+        for activation in ("", "_quickgelu")
+    },
 }
 
 # Width of the layer before the classifier, and of the flattened maps before the first dense layer.
@@ -56,6 +70,10 @@ WIDTHS = {
     "resnet18_v2": 512, "resnet34_v2": 512, "resnet50_v2": 2048, "resnet101_v2": 2048, "resnet152_v2": 2048,
     "squeezenet1.0": 512, "squeezenet1.1": 512,
     "inceptionv3": 2048,
+    "vit_small_patch16_224": 384, "vit_base_patch16_224": 768,
+    "vit_small_patch14_dinov2": 384, "vit_base_patch14_dinov2": 768,
+    "vit_small_patch14_reg4_dinov2": 384, "vit_base_patch14_reg4_dinov2": 768,
+    "clip_vit_b16": 512, "clip_vit_b32": 512, "clip_vit_b16_quickgelu": 512, "clip_vit_b32_quickgelu": 512,
 }  # fmt: skip
 WITH_DROPOUT = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "inceptionv3",
                 "squeezenet1.0", "squeezenet1.1")  # fmt: skip

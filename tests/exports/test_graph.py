@@ -9,6 +9,7 @@ from stages.classifier.model import head
 from stages.exports import graph, onnx
 from stages.inference.compile import compiled
 from tests.exports.running import assert_same, by_mxnet, by_onnx
+from tests.inference.bodies import images, random_network
 
 
 @pytest.mark.parametrize(("cut", "trainable"), [("fc6", "last"), ("conv", "last"), ("fc6", "all")])
@@ -29,3 +30,20 @@ def test_the_dense_layers_of_vgg_are_in_it(vgg, tmp_path, cut, trainable):
     onnx.write(joined, 224, tmp_path / "model.onnx")
     for runner in (by_mxnet, by_onnx):
         assert_same(runner(tmp_path, batch.asnumpy()), expected)
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch14_reg4_dinov2", "clip_vit_b32_quickgelu"])
+def test_a_transformer_is_what_the_pipeline_computes(tmp_path, name):
+    network, batch = random_network(name, 224), images(3, 224)
+    built = head.build(network, "pool", 4, 0.0, "last", [mx.cpu()])
+    mx.random.seed(5)
+    built.trained[-1].initialize(mx.init.Normal(0.2))
+    computed = compiled(zoo.body(network, "pool"), batch.shape)(batch)
+    expected = mx.nd.softmax(mx.nd.array(built.logits(computed.asnumpy()))).asnumpy()
+    assert expected.std(axis=0).max() > 0.01
+
+    joined = graph.join(network, catalogue.find(name), "pool", built.layers)
+    graph.save(joined, tmp_path)
+    onnx.write(joined, 224, tmp_path / "model.onnx")
+    for runner in (by_mxnet, by_onnx):
+        assert_same(runner(tmp_path, batch), expected)
