@@ -47,7 +47,7 @@ def _lite(name: str, size: int) -> Backbone:
 def _vit(name: str, width: int) -> Backbone:
     # timm's data configuration of the weights called augreg: crop_pct 0.9, of which it makes floor(224 / 0.9) pixels.
     half = (0.5, 0.5, 0.5)
-    return Backbone(name, "vit", {"pool": width}, 224, 224 / 248, half, half, "bicubic")
+    return Backbone(name, "vit", {"pool": width}, 224, 224 / 248, mean=half, std=half, interpolation="bicubic")
 
 
 def _dinov2(name: str, width: int) -> Backbone:
@@ -57,7 +57,7 @@ def _dinov2(name: str, width: int) -> Backbone:
 
 def _clip(name: str) -> Backbone:
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-    return Backbone(name, "clip", {"pool": 512}, 224, 1.0, mean, std, "bicubic")
+    return Backbone(name, "clip", {"pool": 512}, 224, 1.0, mean=mean, std=std, interpolation="bicubic")
 
 
 # Shorter side to 256, centre crop of 224, bilinear, ImageNet's mean and standard deviation:
