@@ -1,63 +1,71 @@
-"""Vision transformers as PyTorch users have them: ``python peers_networks_vit.py NETWORK FOLDER``.
+"""The vision transformers as timm, DINOv2's authors and OpenCLIP have them. Runs in the environment of the peers."""
 
-Makes NETWORK with random weights, writes the files that hold them, and the features of the pixels in
-``FOLDER/NETWORK.npy`` to ``FOLDER/NETWORK.features.npy``. Runs in the environment of the peers; imports nothing of
-headstart's.
-"""
-
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-import open_clip
-import timm
 import torch
-from drawn_vit import drawn
-from safetensors.torch import save_file
 from torch.nn import functional
 
-Model = Any  # a torch.nn.Module; what it returns for pixels are the features
-State = dict[str, Any]
+from bench.peers_networks_cnn import Module, Peer, import_torchvision
+
+State = dict[str, torch.Tensor]
 
 SIZE = 224
 
 
-def with_drawn_weights(model: Model) -> Model:
-    """``model`` with weights that are drawn from the names of its tensors."""
-    state = {key: torch.from_numpy(drawn(key, value.shape)) for key, value in model.state_dict().items()}
-    model.load_state_dict(state)
-    return model.eval()
+def _vit(name: str) -> Peer:
+    import_torchvision()
+    import timm
+
+    return Peer(
+        lambda: timm.create_model(name),
+        lambda network: timm.data.create_transform(**timm.data.resolve_model_data_config(network)),
+        lambda network, batch: network.forward_head(network.forward_features(batch), pre_logits=True),
+        ".safetensors",
+    )
 
 
-def vit(name: str) -> tuple[Model, dict[str, State]]:
-    model = with_drawn_weights(timm.create_model(name))
-    files = {"model.safetensors": model.state_dict()}
-    model.reset_classifier(0)
-    return model, files
+def _dinov2(name: str, metas: bool) -> Peer:
+    """timm's network, as it is for 518 pixels; with ``metas`` its tensors are named as in Meta's files."""
+    import_torchvision()
+    import timm
+
+    def make() -> Module:
+        network = timm.create_model(name)
+        if metas:
+            width = network.cls_token.shape[-1]
+            network.mask_token = torch.nn.Parameter(torch.ones(1, width))
+            if network.reg_token is not None:
+                network.register_tokens, network.reg_token = network.reg_token, None
+                # Meta's class token has a position, which timm has added to it.
+                network.pos_embed = torch.nn.Parameter(torch.cat([network.cls_token, network.pos_embed], dim=1))
+        return network
+
+    def features(network: Module, batch: torch.Tensor) -> torch.Tensor:
+        its = timm.create_model(name, img_size=SIZE).eval()
+        its.load_state_dict(_for_size(dict(network.state_dict())))
+        return its(batch)
+
+    return Peer(make, lambda _: _evaluation(), features, ".pth" if metas else ".safetensors")
 
 
-def dinov2(name: str) -> tuple[Model, dict[str, State]]:
-    """timm's network for 518 pixels gives the files; the one for 224 has Meta's interpolation of the positions."""
-    state = with_drawn_weights(timm.create_model(name)).state_dict()
-    registers = "reg_token" in state
-    meta = dict(state, mask_token=torch.ones(1, state["cls_token"].shape[-1]))
+def _for_size(state: State) -> State:
+    """The tensors of either file for timm's network for ``SIZE`` pixels, with the positions as Meta resizes them."""
+    state.pop("mask_token", None)
     position = state["pos_embed"]
-    if registers:
-        meta["register_tokens"] = meta.pop("reg_token")
-        # Some position of the class token, which timm has added to it.
-        meta["pos_embed"] = torch.cat([torch.full_like(position[:, :1], 0.25), position], dim=1)
-        meta["cls_token"] = state["cls_token"] - 0.25
-        patches, front = position, position[:, :0]
-    else:
-        front, patches = position[:, :1], position[:, 1:]
-    model = timm.create_model(name, img_size=SIZE).eval()
-    model.load_state_dict(dict(state, pos_embed=torch.cat([front, interpolated(patches, registers)], dim=1)))
-    return model, {"model.safetensors": state, "meta.pth": meta}
+    front, patches = position[:, :1], position[:, 1:]
+    if "register_tokens" in state:
+        state["reg_token"] = state.pop("register_tokens")
+        state["cls_token"] = state["cls_token"] + front
+        front = front[:, :0]
+    elif "reg_token" in state:
+        front, patches = position[:, :0], position
+    state["pos_embed"] = torch.cat([front, interpolated(patches, "reg_token" in state)], dim=1)
+    return state
 
 
-def interpolated(patches: Any, registers: bool) -> Any:
+def interpolated(patches: torch.Tensor, registers: bool) -> torch.Tensor:
     """As ``interpolate_pos_encoding`` in DINOv2's vision_transformer.py, by the arguments of its hub's networks."""
     old, new = round(patches.shape[1] ** 0.5), SIZE // 14
     maps = patches.reshape(1, old, old, -1).permute(0, 3, 1, 2)
@@ -66,63 +74,40 @@ def interpolated(patches: Any, registers: bool) -> Any:
     return maps.permute(0, 2, 3, 1).reshape(1, new * new, -1)
 
 
-def clip(name: str) -> tuple[Model, dict[str, State]]:
-    _, _, size, *rest = name.split("_")
-    theirs = f"ViT-{size[0].upper()}-{size[1:]}{'-quickgelu' if rest else ''}"
-    model = with_drawn_weights(open_clip.create_model(theirs))
-    return model.visual, {"open_clip_model.safetensors": model.state_dict()}
+def _evaluation() -> Callable[[Any], torch.Tensor]:
+    """``make_classification_eval_transform`` in DINOv2's dinov2/data/transforms.py."""
+    transforms = import_torchvision().transforms
+    resize = transforms.Resize(256, interpolation=transforms.InterpolationMode.BICUBIC)
+    normalize = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    composed: Callable[[Any], torch.Tensor] = transforms.Compose(
+        [resize, transforms.CenterCrop(SIZE), transforms.ToTensor(), normalize]
+    )
+    return composed
 
 
-MAKERS: dict[str, Callable[[str], tuple[Model, dict[str, State]]]] = {
-    "vit_small_patch16_224": vit,
-    "vit_base_patch16_224": vit,
-    "vit_small_patch14_dinov2": dinov2,
-    "vit_base_patch14_dinov2": dinov2,
-    "vit_small_patch14_reg4_dinov2": dinov2,
-    "vit_base_patch14_reg4_dinov2": dinov2,
-    "clip_vit_b32": clip,
-    "clip_vit_b32_quickgelu": clip,
-    "clip_vit_b16": clip,
-    "clip_vit_b16_quickgelu": clip,
+def _clip(name: str, theirs: str) -> Peer:
+    import_torchvision()
+    import open_clip
+
+    return Peer(
+        lambda: open_clip.create_model(theirs),
+        lambda _: open_clip.image_transform(SIZE, is_train=False),
+        lambda network, batch: network.encode_image(batch),
+        ".safetensors",
+    )
+
+
+_DINOV2 = [f"vit_{size}_patch14_{registers}dinov2" for size in ("small", "base") for registers in ("", "reg4_")]
+_CLIP = {
+    f"clip_vit_b{patch}{'_quickgelu' if quick else ''}": f"ViT-B-{patch}{'-quickgelu' if quick else ''}"
+    for patch in (32, 16)
+    for quick in (False, True)
 }
 
-
-def transform(name: str) -> Callable[[Any], Any]:
-    """What its authors do with a picture before the network, for evaluation."""
-    if name in ("vit_small_patch16_224", "vit_base_patch16_224"):
-        config = timm.data.resolve_data_config(timm.get_pretrained_cfg(f"{name}.augreg_in21k_ft_in1k").to_dict())
-        return timm.data.create_transform(**config)
-    from torchvision import transforms
-
-    if name.endswith("dinov2"):
-        # make_classification_eval_transform in dinov2/data/transforms.py.
-        bicubic = transforms.InterpolationMode.BICUBIC
-        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-        parts = [transforms.Resize(256, interpolation=bicubic), transforms.CenterCrop(SIZE), transforms.ToTensor()]
-        return transforms.Compose([*parts, transforms.Normalize(mean, std)])
-    return open_clip.image_transform(SIZE, is_train=False)
-
-
-def pictures(folder: Path) -> Iterator[Any]:
-    from PIL import Image
-
-    for path in sorted((folder / "pictures").iterdir()):
-        with Image.open(path) as file:
-            yield file.convert("RGB")
-
-
-def main() -> None:
-    name, folder = sys.argv[1], Path(sys.argv[2])
-    torch.set_num_threads(1)
-    model, files = MAKERS[name](name)
-    for file, state in files.items():
-        path = folder / f"{name}.{file}"
-        save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
-    with torch.inference_mode():
-        np.save(folder / f"{name}.features.npy", model(torch.from_numpy(np.load(folder / f"{name}.npy"))).numpy())
-    prepare = transform(name)
-    np.save(folder / f"{name}.theirs.npy", np.stack([prepare(picture).numpy() for picture in pictures(folder)]))
-
-
-if __name__ == "__main__":
-    main()
+# By headstart's name of the network, and the library that made the file.
+NETWORKS: dict[tuple[str, str], Callable[[], Peer]] = {
+    **{(name, "timm"): partial(_vit, name) for name in ("vit_small_patch16_224", "vit_base_patch16_224")},
+    **{(name, "timm"): partial(_dinov2, name, False) for name in _DINOV2},
+    **{(name, "meta"): partial(_dinov2, name, True) for name in _DINOV2},
+    **{(name, "open_clip"): partial(_clip, name, theirs) for name, theirs in _CLIP.items()},
+}

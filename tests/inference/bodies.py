@@ -14,6 +14,7 @@ from stages.backend.mx import mx
 NETWORKS = {
     "efficientnet_lite0": 224, "mobilenet0.25": 224, "mobilenetv2_0.25": 224, "squeezenet1.1": 224, "alexnet": 224,
     "resnet18_v1": 96, "resnet18_v2": 96, "densenet121": 224, "inceptionv3": 299, "vgg11_bn": 64,
+    "resnet50": 96, "efficientnet_b0": 96, "tf_efficientnet_b0": 96, "mobilenet_v3_large": 96, "convnext_tiny": 64,
     "vit_small_patch16_224": 224, "vit_small_patch14_reg4_dinov2": 224, "clip_vit_b32_quickgelu": 224,
 }  # fmt: skip
 

@@ -50,3 +50,17 @@ def open_clip(patch, positions, width=768, embedding=512):
         shapes |= _dense(f"{block}.attn.out_proj", width, width) | _norm(f"{block}.ln_2", width)
         shapes |= _dense(f"{block}.mlp.c_fc", 4 * width, width) | _dense(f"{block}.mlp.c_proj", width, 4 * width)
     return shapes | _norm("visual.ln_post", width)
+
+
+def shapes(name, library):
+    """The shapes in the file that ``library`` has of the transformer ``name``."""
+    if name.startswith("clip"):
+        return open_clip(int(name.split("_")[2][1:]), 50 if "b32" in name else 197)
+    width = 384 if "small" in name else 768
+    if "patch16" in name:
+        return timm(16, 197, classes=1000, width=width)
+    if "reg4" not in name:
+        return timm(14, 1370, scaled=True, width=width)
+    if library == "timm":
+        return timm(14, 1369, scaled=True, registers="reg_token", width=width)
+    return {**timm(14, 1370, scaled=True, registers="register_tokens", width=width), "mask_token": (1, width)}
