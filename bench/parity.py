@@ -115,9 +115,9 @@ def compare(name: str, library: str, folder: Path, kinds: Sequence[str] = KINDS)
     body = loaded(name, weights)
     batch = pixels.normalise(images, backbone)
     computed = (features(body, batch, backbone, kind) if kind in kinds else None for kind in KINDS)
-    cosines = [_cosine(each, theirs) for each in computed]
+    bfloat16, int8 = (_cosine(each, theirs) for each in computed)
     error = np.abs(features(body, batch, backbone, "float32") - theirs).max() / np.abs(theirs).max()
-    return Found(name, library, float(error), *cosines, levels), np.load(folder / "drawn.npy")
+    return Found(name, library, float(error), bfloat16, int8, levels), np.load(folder / "drawn.npy")
 
 
 def loaded(name: str, path: Path) -> Any:

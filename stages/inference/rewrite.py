@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend.mx import mx
-from stages.inference import constants, graph, reductions
+from stages.inference import constants, graph, means, norms
 from stages.inference.graph import NO_OPS, Node, Shape, Symbol
 from stages.inference.kernels import Weight, even_padding
 
@@ -34,7 +34,7 @@ CHANNELWISE = (
 )
 
 # Operators that MXNet does not compute in bfloat16, or cuts what they give off instead of rounding it.
-FLOAT32_ALONE = (
+IN_FLOAT32 = (
     *("broadcast_mul", "elemwise_mul", "hard_sigmoid"),
     *("Pad", "batch_dot", "broadcast_add", "slice_axis", "softmax"),
 )
@@ -150,7 +150,7 @@ class _Rewriting:
         values = [self._input(node, i) for i in range(len(node.inputs))]
         if node.op not in CHANNELWISE or len({value.spare for value in values}) > 1:
             values = [self._plain_input(node, i) for i in range(len(node.inputs))]
-        if node.op in FLOAT32_ALONE and self.dtype == BFLOAT16:
+        if node.op in IN_FLOAT32 and self.dtype == BFLOAT16:
             values = [self._cast(value, FLOAT32) for value in values]
         elif len({value.dtype for value in values}) > 1:
             values = [self._cast(value, self.dtype) for value in values]
@@ -182,7 +182,7 @@ class _Rewriting:
 
     def _pooling(self, node: Node) -> _Value:
         name, x = self._name("Pooling"), self._input(node)
-        parts = reductions.mean_in_parts(x.symbol, node, self.nodes[node.inputs[0][0]].shape, name)
+        parts = means.in_parts(x.symbol, node, self.nodes[node.inputs[0][0]].shape, name)
         return x._replace(symbol=mx.sym.Pooling(parts, name=name, **node.attrs), pads=())
 
     def _layer_norm(self, node: Node) -> _Value:
@@ -192,7 +192,7 @@ class _Rewriting:
             self._parameter(f"{name}_{role}", self.arrays[self.nodes[source].name])
             for (source, _), role in zip(node.inputs[1:], ("gamma", "beta"))
         )
-        return _Value(reductions.layer_norm(x.symbol, scale, shift, len(_shape(node)), name, node.attrs))
+        return _Value(norms.layer_norm(x.symbol, scale, shift, len(_shape(node)), name, node.attrs))
 
     def _folded_into(self, layer: Node) -> Optional[Node]:
         """The batch norm that scales the output of ``layer``, a convolution or dense layer, and nothing else reads."""

@@ -25,7 +25,7 @@ def random_body(name, size):
 
 
 def random_network(name, size):
-    """The network of ``name`` with random weights, whose batch norms fit them: features differ between images."""
+    """The network ``name`` with random weights, whose batch norms fit them: features differ between images."""
     mx.random.seed(1)
     np.random.seed(1)
     # Of a transformer's twelve blocks, which are all alike but for the last.
