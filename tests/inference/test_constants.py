@@ -8,13 +8,17 @@ from stages.inference import constants, graph
 ARRAYS = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.array([1, 2], np.float32)}
 
 
+def variables():
+    return mx.sym.var("data"), *(mx.sym.var(name, shape=array.shape) for name, array in ARRAYS.items())
+
+
 def folded(symbol):
     nodes = graph.read(symbol, (4, 3))
     return nodes, constants.folded(symbol, nodes, ARRAYS)
 
 
 def test_what_parameters_give_becomes_a_parameter():
-    data, weight, bias = (mx.sym.var(name) for name in ("data", "weight", "bias"))
+    data, weight, bias = variables()
     scaled = mx.sym.broadcast_mul(weight * 2, mx.sym.expand_dims(bias, axis=1), name="scaled")
     nodes, arrays = folded(mx.sym.FullyConnected(data, scaled, bias, num_hidden=2, name="dense"))
     dense = nodes[-1]
@@ -26,7 +30,7 @@ def test_what_parameters_give_becomes_a_parameter():
 
 
 def test_a_graph_without_any_stays_as_it_is():
-    data, weight, bias = (mx.sym.var(name) for name in ("data", "weight", "bias"))
+    data, weight, bias = variables()
     symbol = mx.sym.Activation(mx.sym.FullyConnected(data, weight, bias, num_hidden=2), act_type="relu")
     nodes, arrays = folded(symbol)
     assert [node.op for node in nodes] == ["null", "null", "null", "FullyConnected", "Activation"]
