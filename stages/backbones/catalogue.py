@@ -6,6 +6,7 @@ Plain data, without MXNet; the module of its family (``families``) builds a netw
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from stages.common.errors import InputError
 
@@ -20,9 +21,12 @@ class Backbone:
     cuts: where it can be cut (see ``zoo.cut_layers``), deepest first, each with the length of the feature there.
     size: side of the square input, in pixels.
     crop: side of the centre crop as a share of the image's shorter side.
+    resized: to how many pixels that side is resized before a crop at whole pixels, as torchvision's transforms do;
+    0 where the crop is exactly in the centre.
     mean, std: per channel (RGB), for pixel values scaled to [0, 1].
     interpolation: "bilinear" or "bicubic", antialiased.
     depthwise: whether it has convolutions of each channel by itself.
+    int8: whether its features can be computed in 8-bit integers.
     """
 
     name: str
@@ -30,18 +34,51 @@ class Backbone:
     cuts: Mapping[str, int]
     size: int = 224
     crop: float = 224 / 256
+    resized: int = 0
     mean: Channels = (0.485, 0.456, 0.406)
     std: Channels = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
     depthwise: bool = False
+    int8: bool = True
+
+
+_HALF: Channels = (0.5, 0.5, 0.5)
 
 
 def _lite(name: str, size: int) -> Backbone:
     # Centre crop of size / (size + 32) of the shorter side, bicubic, pixels in [-1, 1]: how timm, which converted
     # these weights from TensorFlow, evaluates them (tf_efficientnet_lite0 to 2: crop_pct 0.875, 0.882, 0.890).
-    half = (0.5, 0.5, 0.5)
     crop = size / (size + 32)
-    return Backbone(name, "efficientnet_lite", {"pool": 1280}, size, crop, half, half, "bicubic", depthwise=True)
+    return Backbone(
+        name, "efficientnet_lite", {"pool": 1280}, size, crop, 0, _HALF, _HALF, interpolation="bicubic", depthwise=True
+    )
+
+
+def _torchvision(name: str, family: str, dim: int, **others: Any) -> Backbone:
+    # How torchvision evaluates its weights `IMAGENET1K_V1`: the shorter side to 256, bilinear.
+    return Backbone(name, family, {"pool": dim}, 224, 224 / 256, 256, **others)
+
+
+def _timm(name: str, family: str, dim: int, size: int = 224, resized: int = 256, **others: Any) -> Backbone:
+    # How timm evaluates the weights that it takes by this name (its `default_cfg`): the shorter side to
+    # floor(size / crop_pct), bicubic.
+    others = {"interpolation": "bicubic", "depthwise": True, "int8": False, **others}
+    return Backbone(name, family, {"pool": dim}, size, size / resized, resized, **others)
+
+
+def _vit(name: str, width: int) -> Backbone:
+    return _timm(name, "vit", width, 224, 248, mean=_HALF, std=_HALF, depthwise=False)
+
+
+def _dinov2(name: str, width: int) -> Backbone:
+    # make_classification_eval_transform in DINOv2's repository (dinov2/data/transforms.py).
+    return _timm(name, "vit", width, 224, 256, depthwise=False)
+
+
+def _clip(name: str) -> Backbone:
+    # OpenCLIP's image_transform, for evaluation.
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    return _timm(name, "clip", 512, 224, 224, mean=mean, std=std, depthwise=False)
 
 
 # Shorter side to 256, centre crop of 224, bilinear, ImageNet's mean and standard deviation:
@@ -63,6 +100,8 @@ _ZOO_DENSE = {
     "alexnet": {"": 256 * 6 * 6},
     "vgg": {f"{depth}{norm}": 512 * 7 * 7 for depth in (11, 13, 16, 19) for norm in ("", "_bn")},
 }
+# Of vision transformers: how many numbers a token is.
+_WIDTHS = {"small": 384, "base": 768}
 
 BACKBONES = {
     backbone.name: backbone
@@ -80,6 +119,26 @@ BACKBONES = {
             for architecture, sizes in _ZOO_DENSE.items()
             for size, length in sizes.items()
         ),
+        *(_torchvision(name, "resnet", 512) for name in ("resnet18", "resnet34")),
+        *(_torchvision(name, "resnet", 2048) for name in ("resnet50", "resnet101", "wide_resnet50_2")),
+        _torchvision("mobilenet_v3_large", "mobilenetv3", 1280, depthwise=True, int8=False),
+        _timm("mobilenetv3_large_100", "mobilenetv3", 1280),
+        _timm("efficientnet_b0", "efficientnet", 1280),
+        _timm("efficientnet_b1", "efficientnet", 1280, 240, 266, mean=_HALF, std=_HALF),
+        _timm("efficientnet_b1.ft_in1k", "efficientnet", 1280),
+        _timm("efficientnet_b2", "efficientnet", 1408, 256, 292),
+        _timm("tf_efficientnet_b0", "efficientnet", 1280),
+        _timm("tf_efficientnet_b1", "efficientnet", 1280, 240, 272),
+        _timm("tf_efficientnet_b2", "efficientnet", 1408, 260, 292),
+        _timm("convnext_tiny", "convnext", 768, 224, 235),
+        _timm("convnext_small", "convnext", 768, 224, 235),
+        *(_vit(f"vit_{size}_patch16_224", width) for size, width in _WIDTHS.items()),
+        *(
+            _dinov2(f"vit_{size}_patch14_{registers}dinov2", width)
+            for size, width in _WIDTHS.items()
+            for registers in ("", "reg4_")
+        ),
+        *(_clip(f"clip_vit_b{patch}{activation}") for patch in (32, 16) for activation in ("", "_quickgelu")),
         Backbone("inceptionv3", "gluon_zoo", {"pool": 2048}, size=299, crop=299 / 342),
     )
 }

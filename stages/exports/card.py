@@ -16,6 +16,11 @@ CROP = """\
 side = {crop!r} * min(image.size)
 left, top = (image.width - side) / 2, (image.height - side) / 2
 box = (left, top, left + side, top + side)"""
+CROP_OF_RESIZED = """\
+resized = [int({resized} * side / min(image.size)) for side in image.size]
+left, top = (round((side - {size}) / 2) for side in resized)
+x, y = image.width / resized[0], image.height / resized[1]
+box = (left * x, top * y, (left + {size}) * x, (top + {size}) * y)"""
 SQUASH = "box = (0, 0, *image.size)"
 
 
@@ -40,7 +45,7 @@ def write(info: HeadInfo, backbone: Backbone, dataset: Dataset, measured: Option
         region="the whole image"
         if squash
         else f"the square in its centre whose side is {backbone.crop:.4g} of the image's shorter side",
-        box=SQUASH if squash else CROP.format(crop=backbone.crop),
+        box=SQUASH if squash else _crop(backbone),
         interpolation=backbone.interpolation,
         INTERPOLATION=backbone.interpolation.upper(),
         mean=list(backbone.mean),
@@ -52,6 +57,12 @@ def write(info: HeadInfo, backbone: Backbone, dataset: Dataset, measured: Option
         settings=_table(info.train.model_dump()),
         scores=_table(measured.model_dump(exclude={"images"})) if measured else "| not measured | |",
     )
+
+
+def _crop(backbone: Backbone) -> str:
+    if backbone.resized:
+        return CROP_OF_RESIZED.format(resized=backbone.resized, size=backbone.size)
+    return CROP.format(crop=backbone.crop)
 
 
 def _table(values: Mapping[str, object]) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stages.backbones.catalogue import Backbone
 from stages.backend.mx import mx
+from stages.common.errors import InputError
 from stages.inference import pictures, pixels, quantize
 from stages.inference.simplify import block, simplified
 
@@ -48,7 +49,12 @@ def measure(body: Any, backbone: Backbone) -> Calibration:
     """Measures what int8 needs to know of the values inside ``body``, for ``compile.compiled``.
 
     Depends on the body's parameters and the ``backbone``'s preprocessing, on nothing else.
+    Raises InputError where the backbone is not to be computed in int8.
     """
+    if not backbone.int8:
+        raise InputError(
+            f"featurize.precision: {backbone.name} cannot be computed in int8: set it to bfloat16 or float32"
+        )
     inputs = pixels.normalise(pictures.images(backbone.size), backbone)
     shape = (BATCH, *inputs.shape[1:])
     symbol, parameters, lay = simplified(body, shape, "int8", "cpu")

@@ -18,7 +18,10 @@ Shape = tuple[int, ...]
 NO_OPS = ("Dropout", "_copy", "BlockGrad")
 
 # Operators that make of a rotated map the rotated result; of poolings only the global one.
-ROTATABLE = ("null", "Activation", "BatchNorm", "Convolution", "Pad", "clip", "elemwise_add", *NO_OPS)
+ROTATABLE = (
+    *("null", "Activation", "BatchNorm", "Convolution", "Pad", "broadcast_mul", "clip"),
+    *("elemwise_add", "elemwise_mul", *NO_OPS),
+)
 
 
 @dataclass(eq=False)

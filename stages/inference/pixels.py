@@ -9,6 +9,8 @@ from PIL import Image
 
 from stages.backbones.catalogue import Backbone
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
 # Raised whenever the same image would give other pixels than before.
 VERSION = 2
 
@@ -33,13 +35,25 @@ def pixels(image: Image.Image, backbone: Backbone, resize: str) -> NDArray[np.ui
     image and then cropping, but for rounding.
     """
     width, height = image.size
-    box: tuple[float, float, float, float] = (0, 0, width, height)
+    box: Box = (0, 0, width, height)
     if resize == "crop":
-        side = backbone.crop * min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
+        box = _whole_pixels(width, height, backbone) if backbone.resized else _centre(width, height, backbone)
     size = (backbone.size, backbone.size)
     return np.asarray(image.resize(size, INTERPOLATION[backbone.interpolation], box=box))
+
+
+def _centre(width: int, height: int, backbone: Backbone) -> Box:
+    side = backbone.crop * min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _whole_pixels(width: int, height: int, backbone: Backbone) -> Box:
+    # torchvision.transforms.v2.functional: `resize` cuts off what is behind the comma, `center_crop` rounds.
+    sides = [int(backbone.resized * side / min(width, height)) for side in (width, height)]
+    left, top = (round((side - backbone.size) / 2) for side in sides)
+    x, y = width / sides[0], height / sides[1]
+    return left * x, top * y, (left + backbone.size) * x, (top + backbone.size) * y
 
 
 def normalise(

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend.mx import mx
-from stages.inference import graph
+from stages.inference import constants, graph, means, norms
 from stages.inference.graph import NO_OPS, Node, Shape, Symbol
+from stages.inference.kernels import Weight, even_padding
 
 Arrays = Mapping[str, NDArray[Any]]
 DType = np.dtype[Any]
 NDArrays = dict[str, Any]  # by name, an mx.nd.NDArray each
-Weight = NDArray[np.float64]  # of a convolution: (filters, channels of a group, height, width)
 
 # MXNet's own name for bfloat16, which numpy does not have.
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
@@ -28,7 +28,16 @@ FLOAT32 = np.dtype(np.float32)
 ROWS = 16
 
 # Operators that treat every channel by itself, or add channel to channel; zeros among the channels do them no harm.
-CHANNELWISE = ("Activation", "clip", "Pooling", "elemwise_add")
+CHANNELWISE = (
+    *("Activation", "LeakyReLU", "Pooling", "clip", "hard_sigmoid"),
+    *("broadcast_mul", "elemwise_add", "elemwise_mul"),
+)
+
+# Operators that MXNet does not compute in bfloat16, or cuts what they give off instead of rounding it.
+IN_FLOAT32 = (
+    *("broadcast_mul", "elemwise_mul", "hard_sigmoid"),
+    *("Pad", "batch_dot", "broadcast_add", "slice_axis", "softmax"),
+)
 
 
 def rewrite(
@@ -53,7 +62,9 @@ def rewrite(
     Raises ValueError for an operator that is none of MXNet's public ones.
     """
     spare = 0 if channels is None else channels - shape[1]
-    rewriting = _Rewriting(graph.read(symbol, shape), arrays, shape[0], np.dtype(dtype), rotated, multiple, spare)
+    nodes = graph.read(symbol, shape)
+    arrays = constants.folded(symbol, nodes, arrays)
+    rewriting = _Rewriting(nodes, arrays, shape[0], np.dtype(dtype), rotated, multiple, spare)
     return rewriting.output, rewriting.parameters
 
 
@@ -94,6 +105,8 @@ class _Rewriting:
             "BatchNorm": self._batch_norm,
             "Convolution": self._convolution,
             "FullyConnected": self._dense,
+            "LayerNorm": self._layer_norm,
+            "Pooling": self._pooling,
             **dict.fromkeys(NO_OPS, self._input),
         }
         for node in nodes:
@@ -103,6 +116,9 @@ class _Rewriting:
     def _input(self, node: Node, index: int = 0) -> _Value:
         source, output = node.inputs[index]
         value = self.values[source]
+        if value.symbol is None:
+            name = self.nodes[source].name
+            return _Value(self._parameter(self._name("constant"), self.arrays[name]))
         return value._replace(symbol=value.symbol[output])
 
     def _plain_input(self, node: Node, index: int = 0) -> _Value:
@@ -134,7 +150,9 @@ class _Rewriting:
         values = [self._input(node, i) for i in range(len(node.inputs))]
         if node.op not in CHANNELWISE or len({value.spare for value in values}) > 1:
             values = [self._plain_input(node, i) for i in range(len(node.inputs))]
-        if len({value.dtype for value in values}) > 1:
+        if node.op in IN_FLOAT32 and self.dtype == BFLOAT16:
+            values = [self._cast(value, FLOAT32) for value in values]
+        elif len({value.dtype for value in values}) > 1:
             values = [self._cast(value, self.dtype) for value in values]
         symbol = operator(*(value.symbol for value in values), name=self._name(node.op), **node.attrs)
         return values[0]._replace(symbol=symbol, pads=())
@@ -161,6 +179,20 @@ class _Rewriting:
         for (source, _), role in zip(node.inputs[1:], ("gamma", "beta", "moving_mean", "moving_var")):
             inputs.append(self._parameter(f"{name}_{role}", self.arrays[self.nodes[source].name]))
         return x._replace(symbol=mx.sym.BatchNorm(*inputs, name=name, **node.attrs))
+
+    def _pooling(self, node: Node) -> _Value:
+        name, x = self._name("Pooling"), self._input(node)
+        parts = means.in_parts(x.symbol, node, self.nodes[node.inputs[0][0]].shape, name)
+        return x._replace(symbol=mx.sym.Pooling(parts, name=name, **node.attrs), pads=())
+
+    def _layer_norm(self, node: Node) -> _Value:
+        # MXNet computes in bfloat16 neither this nor the transposes.
+        name, x = self._name("LayerNorm"), self._cast(self._plain_input(node), FLOAT32)
+        scale, shift = (
+            self._parameter(f"{name}_{role}", self.arrays[self.nodes[source].name])
+            for (source, _), role in zip(node.inputs[1:], ("gamma", "beta"))
+        )
+        return _Value(norms.layer_norm(x.symbol, scale, shift, len(_shape(node)), name, node.attrs))
 
     def _folded_into(self, layer: Node) -> Optional[Node]:
         """The batch norm that scales the output of ``layer``, a convolution or dense layer, and nothing else reads."""
@@ -220,7 +252,7 @@ class _Rewriting:
         # Any padding at the end will do that makes room for the same windows.
         least = end - unread
         end = np.clip(begin, least, least + np.array(stride) - 1)
-        return _even_padding(weight, begin, end, dilate), tuple(np.maximum(np.maximum(begin, end), 0).tolist())
+        return even_padding(weight, begin, end, dilate), tuple(np.maximum(np.maximum(begin, end), 0).tolist())
 
     def _layer(self, x: _Value, weight: Weight, bias: Weight, name: str, **attrs: Any) -> _Value:
         x = self._cast(x, self.dtype)
@@ -259,16 +291,3 @@ def _shape(node: Node) -> Shape:
     if node.shape is None:
         raise ValueError(f"{node.op} ({node.name}) has several outputs and cannot be compiled")
     return node.shape
-
-
-def _even_padding(weight: Weight, begin: NDArray[Any], end: NDArray[Any], dilate: Shape) -> Weight:
-    """Zero rows and columns that let a kernel with unequal padding at begin and end do with the larger at both.
-
-    A longer padding at the begin moves every window back by the difference; as many zeros before the kernel
-    move its weights forward again. The number of windows stays the same, at any stride.
-    """
-    difference = np.subtract(end, begin)
-    if any(difference % dilate):
-        raise ValueError(f"padding {tuple(begin)}, {tuple(end)} does not fit a kernel dilated by {dilate}")
-    zeros = difference // dilate
-    return np.pad(weight, ((0, 0), (0, 0), *((max(z, 0), max(-z, 0)) for z in zeros)))

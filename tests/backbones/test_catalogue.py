@@ -23,9 +23,9 @@ def test_auto_is_the_deepest_cut(name):
 
 
 def test_an_unknown_backbone_is_refused_with_those_like_it():
-    message = sentence(find, "resnet50")
-    assert message.startswith("params.yaml: backbone.name: there is no backbone 'resnet50'; there is ")
-    assert "resnet50_v1" in message and "resnet50_v2" in message and "vgg16" not in message
+    message = sentence(find, "resnet50v1")
+    assert message.startswith("params.yaml: backbone.name: there is no backbone 'resnet50v1'; there is ")
+    assert "resnet50_v1" in message and "resnet50" in message and "vgg16" not in message
 
 
 def test_an_unknown_backbone_like_no_other_is_refused_with_all_there_are():

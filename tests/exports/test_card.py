@@ -148,7 +148,7 @@ def test_its_pixels_are_the_pipelines(here, predicted, monkeypatch, name, resize
     np.testing.assert_allclose(data, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite1", "inceptionv3"])
+@pytest.mark.parametrize("name", ["efficientnet_lite1", "inceptionv3", "convnext_tiny"])
 @pytest.mark.parametrize("resize", ["crop", "squash"])
 def test_its_pixels_are_those_the_backbone_is_given(here, tmp_path, monkeypatch, name, resize):
     photo(5, (301, 200)).save(tmp_path / "photo.png")

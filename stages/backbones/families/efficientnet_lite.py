@@ -51,7 +51,7 @@ def network(name: str) -> Network:
     side = _convolution(features, side, STEM, 3, stride=2)
     channels = STEM
     for index, (repeats, kernel, stride, expansion, out) in enumerate(STAGES):
-        out = _round_channels(out, width)
+        out = round_channels(out, width)
         # The first and the last stage are not deepened.
         if index not in (0, len(STAGES) - 1):
             repeats = math.ceil(repeats * depth)
@@ -69,8 +69,8 @@ def network(name: str) -> Network:
     return blocks.Classifier(features, nn.Dense(1000, in_units=HEAD))
 
 
-def _round_channels(channels: int, width: float) -> int:
-    # Multiples of 8, never below 90 % of the scaled width.
+def round_channels(channels: int, width: float) -> int:
+    """So many ``channels`` times ``width``, as a multiple of 8; never below 90 % of it."""
     scaled = channels * width
     rounded = max(8, int(scaled + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * scaled else rounded + 8
