@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint soak docs bench check-gpu clean
+.PHONY: help setup repro test lint soak docs bench parity check-gpu clean
 
 PYTHON ?= python3.11 python3.12 python3.10 python3.9 python3 python
 suitable := import sys; sys.exit(not ((3, 9) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32))
@@ -26,6 +26,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    setup, then make what README.md shows: its transcripts and the picture of the report"
 	@echo "make bench   setup, then compare with PyTorch, ONNX Runtime and OpenVINO (half an hour; downloads PyTorch)"
+	@echo "make parity  setup, then compare every network's features with PyTorch's (half an hour; downloads PyTorch)"
 	@echo "make check-gpu  check the GPU environment on a machine without a GPU (downloads 2 GB)"
 	@echo "make clean   remove the environments"
 
@@ -48,6 +49,9 @@ docs: $(developer)
 
 bench: .venv/installed-requirements-bench.txt .venv-peers/installed-peers.txt
 	@$(activated) python -m bench
+
+parity: .venv/installed-requirements-bench.txt .venv-peers/installed-peers.txt
+	@$(activated) python -m bench.parity
 
 check-gpu: .venv-gpu/installed-requirements-gpu.txt
 	@.venv-gpu/bin/python -m tests.check_gpu_environment
