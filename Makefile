@@ -1,16 +1,16 @@
 # The environment and the commands. `make` alone lists them.
 #
 # PYTHON=…    the Python to use (default: the first suitable one of the names below)
-# GPU=yes|no  the GPU or the CPU build of MXNet (default: by whether an NVIDIA driver is there)
+# GPU=yes|no  the GPU or the CPU build of MXNet (default: by whether an NVIDIA driver is there; on 64-bit Arm the CPU's)
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint soak docs bench check-gpu clean
+.PHONY: help setup repro test lint soak docs bench parity check-gpu clean
 
 PYTHON ?= python3.11 python3.12 python3.10 python3.9 python3 python
 suitable := import sys; sys.exit(not ((3, 9) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32))
 
-GPU ?= $(shell nvidia-smi -L > /dev/null 2>&1 && echo yes || echo no)
+GPU ?= $(shell [ "$$(uname -m)" != aarch64 ] && nvidia-smi -L > /dev/null 2>&1 && echo yes || echo no)
 device := $(if $(filter yes,$(GPU)),GPU,CPU)
 requirements := $(if $(filter yes,$(GPU)),requirements-gpu.txt,requirements.txt)
 files := requirements-base.txt $(requirements) constraints.txt
@@ -22,10 +22,11 @@ help:
 	@echo "make setup   make the environment .venv with MXNet for the $(device)"
 	@echo "make repro   setup, then run the pipeline (dvc repro)"
 	@echo "make test    setup, then lint and all tests"
-	@echo "make soak    setup, then the tests that repeat what may fail once in a while, many times (20 minutes; docs/reliability.md)"
+	@echo "make soak    setup, then the tests that repeat what may fail once in a while, many times (half an hour; docs/reliability.md)"
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    setup, then make what README.md shows: its transcripts and the picture of the report"
 	@echo "make bench   setup, then compare with PyTorch, ONNX Runtime and OpenVINO (half an hour; downloads PyTorch)"
+	@echo "make parity  setup, then compare every network's features with PyTorch's (half an hour; downloads PyTorch)"
 	@echo "make check-gpu  check the GPU environment on a machine without a GPU (downloads 2 GB)"
 	@echo "make clean   remove the environments"
 
@@ -49,6 +50,9 @@ docs: $(developer)
 bench: .venv/installed-requirements-bench.txt .venv-peers/installed-peers.txt
 	@$(activated) python -m bench
 
+parity: .venv/installed-requirements-bench.txt .venv-peers/installed-peers.txt
+	@$(activated) python -m bench.parity
+
 check-gpu: .venv-gpu/installed-requirements-gpu.txt
 	@.venv-gpu/bin/python -m tests.check_gpu_environment
 
@@ -64,15 +68,18 @@ clean:
 # Where .venv is activated, its own Python is the first that is found, and is about to be removed.
 $(installed): $(files)
 	@PATH="$${PATH//"$(CURDIR)/.venv/bin:"/}"; \
-	if [ "$$(uname -s -m)" != "Linux x86_64" ]; then \
-	  echo "error: headstart runs on Linux on x86-64 and this is $$(uname -s -m): on Windows use WSL, on a Mac or an Arm" \
-	    "machine a container or virtual machine of linux/amd64" >&2; exit 1; \
-	fi; \
+	case "$$(uname -s -m) $(GPU)" in "Linux x86_64 "*|"Linux aarch64 no") ;; \
+	  "Linux aarch64 "*) echo "error: MXNet has no GPU build for 64-bit Arm: use the CPU with make" \
+	    "$(or $(MAKECMDGOALS),setup) GPU=no" >&2; exit 1;; \
+	  *) echo "error: headstart runs on Linux on x86-64 and 64-bit Arm, and this is $$(uname -s -m): on Windows use WSL," \
+	    "on a Mac a container or virtual machine of Linux" >&2; exit 1;; \
+	esac; \
 	for python in $(PYTHON); do "$$python" -c '$(suitable)' 2> /dev/null && found=$$python && break; done; \
 	if [ -z "$$found" ]; then \
 	  echo "error: headstart needs Python 3.9, 3.10, 3.11 or 3.12 (64 bit) and found none as $(PYTHON): install one," \
 	    "or name it: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi; \
+	"$$found" -m stages.backend.libraries || exit 1; \
 	new=$$([ $(GPU) = yes ] && nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | sort -n | tail -1); \
 	if [ "$${new%%.*}" -ge 9 ] 2> /dev/null; then \
 	  echo "error: a GPU of compute capability $$new is too new for MXNet, whose CUDA 11.2 code ends at 8.9 (Ada):" \

@@ -19,6 +19,9 @@ GAINS = {
     "mobilenetv3_large_100": 1.2,
 }
 
+# What transformers add to or put beside their patches.
+TOKENS = ("cls_token", "reg_token", "register_tokens", "pos_embed", "class_embedding", "positional_embedding")
+
 
 def drawn(network: str, name: str, shape: Sequence[int]) -> NDArray[np.float32]:
     """The tensor called ``name`` in a PyTorch file of ``network``: no bias is 0, no scale 1; pictures differ.
@@ -31,8 +34,10 @@ def drawn(network: str, name: str, shape: Sequence[int]) -> NDArray[np.float32]:
     last = name.rpartition(".")[2]
     if last == "running_var":
         values = random.uniform(1, 3, count)
-    elif last in ("bias", "running_mean"):
+    elif last.endswith("bias") or last == "running_mean":
         values = random.normal(0, 0.1, count)
+    elif last in TOKENS:
+        values = random.normal(0, 0.5, count)
     elif last in ("gamma", "layer_scale") or len(shape) == 1:
         values = random.uniform(0.5, 1.5, count)
     else:

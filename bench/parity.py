@@ -44,6 +44,12 @@ GOLDEN_NETWORKS = {
     ("mobilenet_v3_large", "torchvision"),
     ("convnext_tiny", "timm"),
     ("convnext_tiny", "torchvision"),
+    ("vit_small_patch16_224", "timm"),
+    ("vit_small_patch14_dinov2", "timm"),
+    ("vit_small_patch14_reg4_dinov2", "timm"),
+    ("vit_small_patch14_reg4_dinov2", "meta"),
+    ("clip_vit_b32", "open_clip"),
+    ("clip_vit_b32_quickgelu", "open_clip"),
 }
 GOLDEN_PHOTOS, GOLDEN_NUMBERS = 2, 8
 

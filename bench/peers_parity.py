@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bench import peers_networks_cnn
+from bench import peers_networks_cnn, peers_networks_vit
 from bench.drawn import drawn
 
 Module = Any  # a torch.nn.Module
 
-NETWORKS = peers_networks_cnn.NETWORKS
+NETWORKS = {**peers_networks_cnn.NETWORKS, **peers_networks_vit.NETWORKS}
 
 
 def main() -> None:
@@ -54,6 +54,8 @@ def fit_batch_norms(network: Module, batch: torch.Tensor) -> None:
     Else signals die away or grow from layer to layer, and rounding is all that is compared.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    if not norms:
+        return
     for norm in norms:
         norm.train()
         norm.momentum = 1.0

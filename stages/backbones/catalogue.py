@@ -66,6 +66,21 @@ def _timm(name: str, family: str, dim: int, size: int = 224, resized: int = 256,
     return Backbone(name, family, {"pool": dim}, size, size / resized, resized, **others)
 
 
+def _vit(name: str, width: int) -> Backbone:
+    return _timm(name, "vit", width, 224, 248, mean=_HALF, std=_HALF, depthwise=False)
+
+
+def _dinov2(name: str, width: int) -> Backbone:
+    # make_classification_eval_transform in DINOv2's repository (dinov2/data/transforms.py).
+    return _timm(name, "vit", width, 224, 256, depthwise=False)
+
+
+def _clip(name: str) -> Backbone:
+    # OpenCLIP's image_transform, for evaluation.
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    return _timm(name, "clip", 512, 224, 224, mean=mean, std=std, depthwise=False)
+
+
 # Shorter side to 256, centre crop of 224, bilinear, ImageNet's mean and standard deviation:
 # the evaluation transform of the Gluon model zoo (gluon.mxnet.io and GluonCV's verify_pretrained.py).
 # By architecture: each size, and the length of its feature.
@@ -85,6 +100,8 @@ _ZOO_DENSE = {
     "alexnet": {"": 256 * 6 * 6},
     "vgg": {f"{depth}{norm}": 512 * 7 * 7 for depth in (11, 13, 16, 19) for norm in ("", "_bn")},
 }
+# Of vision transformers: how many numbers a token is.
+_WIDTHS = {"small": 384, "base": 768}
 
 BACKBONES = {
     backbone.name: backbone
@@ -115,6 +132,13 @@ BACKBONES = {
         _timm("tf_efficientnet_b2", "efficientnet", 1408, 260, 292),
         _timm("convnext_tiny", "convnext", 768, 224, 235),
         _timm("convnext_small", "convnext", 768, 224, 235),
+        *(_vit(f"vit_{size}_patch16_224", width) for size, width in _WIDTHS.items()),
+        *(
+            _dinov2(f"vit_{size}_patch14_{registers}dinov2", width)
+            for size, width in _WIDTHS.items()
+            for registers in ("", "reg4_")
+        ),
+        *(_clip(f"clip_vit_b{patch}{activation}") for patch in (32, 16) for activation in ("", "_quickgelu")),
         Backbone("inceptionv3", "gluon_zoo", {"pool": 2048}, size=299, crop=299 / 342),
     )
 }

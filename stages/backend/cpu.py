@@ -40,6 +40,9 @@ _UNLIMITED = frozenset(_SETS) - {"AVX512_CORE_AMX"}
 
 def flags() -> frozenset[str]:
     """The flags of the CPU in /proc/cpuinfo; none where it is not an x86 one."""
+    # Under emulation that file may be of the machine underneath.
+    if not _is_x86():
+        return frozenset()
     try:
         lines = CPUINFO.read_text().splitlines()
     except OSError:
@@ -50,8 +53,11 @@ def flags() -> frozenset[str]:
 def limit(environment: Mapping[str, str] = os.environ) -> Optional[str]:
     """The lowest limit that ``environment`` sets, as ``DNNL_MAX_CPU_ISA`` takes it; None where it sets none.
 
-    Which one is lowest depends on the CPU: AVX512_MIC leaves an ordinary one less than AVX512_CORE does.
+    Which one is lowest depends on the CPU: AVX512_MIC leaves an ordinary one less than AVX512_CORE does. On one that
+    is not x86 there is none: these are no names of its instruction sets, and what the user sets is left alone.
     """
+    if not _is_x86():
+        return None
     has = flags()
     named = (environment.get(variable, "").upper() for variable in (*LIMITS, SUITED))
     # Of equals the first: the user's own.
@@ -71,6 +77,10 @@ def adds_in_32_bits(environment: Mapping[str, str] = os.environ) -> bool:
 def best(environment: Mapping[str, str] = os.environ) -> str:
     """The last of :func:`instruction_sets`; where there is none, what kind of CPU it is, such as "aarch64"."""
     return (instruction_sets(environment) or [platform.machine()])[-1]
+
+
+def _is_x86() -> bool:
+    return platform.machine() == "x86_64"
 
 
 def _usable(has: frozenset[str], limited: Optional[str]) -> list[str]:

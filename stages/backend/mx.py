@@ -6,7 +6,6 @@
 """
 
 import contextlib
-import ctypes
 import functools
 import importlib.metadata
 import importlib.util
@@ -20,22 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from stages.backend import cpu
+from stages.backend import cpu, libraries
 from stages.common.cores import cores
 from stages.common.errors import InputError, run
 
 # The packages that bring it: the CPU's and the GPU's build.
 PACKAGES = ("mxnet", "mxnet-cu112")
-
-# What libmxnet.so of mxnet-cu112 links to, in an order in which each finds those it needs already loaded.
-CUDA_LIBRARIES = (
-    "libcudart.so.11.0", "libnvToolsExt.so.1", "libnvrtc.so.11.2", "libcublasLt.so.11", "libcublas.so.11",
-    "libcufft.so.10", "libcurand.so.10", "libcusparse.so.11", "libcusolver.so.11", "libcudnn.so.8", "libnccl.so.2",
-)  # fmt: skip
-
-# Libraries of the GCC runtime that libmxnet.so expects the system to have, and what they are called in the wheels
-# of numpy and scikit-learn, which bring their own.
-GCC_RUNTIME = {"libgomp.so.1": "libgomp-*.so.1*", "libquadmath.so.0": "libquadmath-*.so.0*"}
 
 # What MXNet imports if it is there, for things that nothing here uses: a third of what its import takes.
 OPTIONAL = ("scipy", "sklearn")
@@ -53,38 +42,6 @@ def _not_installed() -> InputError:
     return InputError(
         f"MXNet is not installed for {sys.executable}: run `make setup`, then `source .venv/bin/activate`"
     )
-
-
-def _load_cuda_wheels(site: Path) -> None:
-    """Loads the CUDA libraries that were installed as wheels, so that libmxnet.so finds them."""
-    for name in CUDA_LIBRARIES:
-        for path in site.glob(f"nvidia/*/lib/{name}"):
-            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
-
-
-def _link_gcc_runtime(site: Path) -> bool:
-    """Links other wheels' copies of the GCC runtime next to libmxnet.so, whose RPATH is $ORIGIN.
-
-    Only what the system lacks; returns whether anything was linked.
-    """
-    links = []
-    for library, wheels_name in GCC_RUNTIME.items():
-        copies = sorted(site.glob(f"*.libs/{wheels_name}"))
-        link = site / "mxnet" / library
-        if copies and not link.exists() and not _loads(library):
-            # One that leads nowhere: the wheel was replaced by another version.
-            link.unlink(missing_ok=True)
-            link.symlink_to(os.path.relpath(copies[0], link.parent))
-            links.append(link)
-    return bool(links)
-
-
-def _loads(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -107,7 +64,7 @@ def load() -> ModuleType:
     Raises InputError where MXNet is not installed, or does not work here.
     """
     site = _site_packages()
-    _load_cuda_wheels(site)
+    libraries.load_cuda(site)
     # numpy 1.24 dropped this name; MXNet 1.9.1 uses it when it is imported and later.
     setattr(np, "bool", np.bool_)  # noqa: B010
     # MXNet would use half of what the system calls processors, as if they were all hyper-threads.
@@ -118,16 +75,22 @@ def load() -> ModuleType:
         try:
             return _imported()
         except OSError:
-            if not _link_gcc_runtime(site):
+            libraries.check()
+            if not libraries.link(site):
                 raise
             return _imported()
     except OSError as error:
-        raise InputError(_cannot_load(error)) from error
+        raise libraries.cannot_load(error) from error
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"MXNet does not work with the packages installed for {sys.executable} ({error}): "
             "it needs the versions in constraints.txt; run `make setup`"
         ) from error
+
+
+def loaded() -> bool:
+    """Whether MXNet is loaded in this process, so that variables it reads when it is loaded come too late."""
+    return load.cache_info().currsize > 0
 
 
 def mxnet_version() -> str:
@@ -143,19 +106,6 @@ def _imported() -> ModuleType:
         warnings.simplefilter("ignore")
         import mxnet
     return mxnet
-
-
-def _cannot_load(error: OSError) -> str:
-    library = str(error).split(":")[0]
-    if library.startswith("libcuda.so"):
-        return (
-            "this is the GPU build of MXNet and there is no NVIDIA driver (libcuda.so.1): install the driver, "
-            "or the CPU build by `make setup GPU=no`"
-        )
-    return (
-        f"MXNet cannot load {library}: run `make setup`, and if that does not help install the library "
-        "(on Debian and Ubuntu: apt-get install libgomp1 libquadmath0)"
-    )
 
 
 class _MXNet:

@@ -6,12 +6,15 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
     """For the processes that are started inside: Ctrl-C is left to this one."""
+    # multiprocessing starts a helper of its own with the first process, and unblocks Ctrl-C with it.
+    resource_tracker.ensure_running()
     # Blocked, not ignored: this process gets a Ctrl-C that comes now when this is over, the others never.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

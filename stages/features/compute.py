@@ -1,6 +1,7 @@
 """The driver's part: what is in the feature cache is taken from it, the rest goes through the backbone once."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from stages.backbones import catalogue, zoo
 from stages.backend import devices
+from stages.backend.mx import loaded
 from stages.common.caches import cache_folder
 from stages.common.errors import InputError
 from stages.common.progress import progress
 from stages.common.settings import params
 from stages.common.settings.layout import WEIGHTS
 from stages.dataset.files.places import Place, read
-from stages.engines import local, ray
+from stages.engines import inline, local, ray
 from stages.engines.contract import Engine, Work, Worker
 from stages.features import calibrations, extract
 from stages.features.chunks import Chunks, batches
@@ -28,7 +30,7 @@ from stages.features.identity import fingerprint
 from stages.features.store import Feature, FeatureCache
 from stages.features.stored.recipe import Recipe
 from stages.features.writer import Writer
-from stages.inference.environment import check, environment
+from stages.inference.environment import check, environment, remark
 
 # By runtime.engine.
 ENGINES: dict[str, Callable[[params.Runtime], Engine]] = {
@@ -201,7 +203,10 @@ def _results(
     if not chunks.count:
         return
     if runtime.engine not in ELSEWHERE:
-        check(recipe.precision, devices.kind(devices.resolve(runtime.devices, 1)[0]))
+        kind = devices.kind(devices.resolve(runtime.devices, 1)[0])
+        check(recipe.precision, kind)
+        if said := remark(recipe.precision, kind):
+            print(said, file=sys.stderr)
     calibration = None
     if recipe.precision == "int8":
         calibration = calibrations.calibration(recipe, runtime.cache)
@@ -217,7 +222,14 @@ def _results(
         describe=lambda chunk: ", ".join(chunk.paths),
         packed=chunks.packed,
     )
-    yield from ENGINES[runtime.engine](runtime)(work)
+    yield from _engine(runtime, chunks.count)(work)
+
+
+def _engine(runtime: params.Runtime, count: int) -> Engine:
+    """The engine of the params for ``count`` chunks; for a single one no process is started."""
+    if runtime.engine == "local" and count == 1 and not loaded():
+        return inline.engine(devices.resolve(runtime.devices, 1)[0])
+    return ENGINES[runtime.engine](runtime)
 
 
 def _digest(place: Place, on_bad: OnBad) -> Optional[bytes]:

@@ -42,7 +42,9 @@ def calibrated(recipe: Recipe, cache: str) -> Recipe:
 def fingerprint(recipe: Recipe) -> bytes:
     """SHA-256 over all that determines a feature: the recipe, the preprocessing, and the libraries' versions."""
     backbone = catalogue.BACKBONES[recipe.backbone]
-    preprocessing = ("size", "crop", "mean", "std", "interpolation", "depthwise")
+    preprocessing = ["size", "crop", "mean", "std", "interpolation", "depthwise"]
+    # A crop exactly in the centre was the only one once; what was computed then stays known.
+    preprocessing += ["resized"] if backbone.resized else []
     decoders = {name: PIL.features.version(name) for name in ("pil", "jpg", "zlib", "webp")}
     parts = {
         "format": [FORMAT, decode.VERSION, pixels.VERSION, compile.VERSION],

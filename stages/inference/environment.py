@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Mapping
+from typing import Optional
 
 from stages.backbones.catalogue import Backbone
 from stages.backend import cpu
@@ -58,6 +59,16 @@ def check(precision: str, kind: str, variables: Mapping[str, str] = os.environ) 
         _check_cpu(precision, variables)
 
 
+def remark(precision: str, kind: str, variables: Mapping[str, str] = os.environ) -> Optional[str]:
+    """What a user wants to know before this machine's device of ``kind`` computes in ``precision``, if anything."""
+    if kind != "cpu" or precision != "bfloat16" or "AVX512_CORE_BF16" in cpu.instruction_sets(variables):
+        return None
+    return (
+        f"note: the CPU of {platform.node()} has {cpu.best(variables)} and so emulates bfloat16: float32 is faster "
+        "there, and more exact"
+    )
+
+
 def _check_cpu(precision: str, variables: Mapping[str, str]) -> None:
     # oneDNN computes bfloat16 with AVX-512 alone, and without its bfloat16 instructions slowly. Without VNNI it adds
     # products of 8-bit integers by pairs in 16 bits, which saturate: features would be wrong (docs/cpus.md).
@@ -65,7 +76,8 @@ def _check_cpu(precision: str, variables: Mapping[str, str]) -> None:
         return
     needed, has = NEEDS[precision]
     this, best = f"the CPU of {platform.node()}", cpu.best(variables)
-    complaint, remedy = f"{this} has {best}", "set it to float32"
+    verb = "has" if cpu.instruction_sets(variables) else "is"
+    complaint, remedy = f"{this} {verb} {best}", "set it to float32"
     if has({}):
         # The first may be our own, where the user has set the second.
         names = (*reversed(cpu.LIMITS), cpu.SUITED)

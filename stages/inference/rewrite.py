@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend.mx import mx
-from stages.inference import graph, means, norms, padding
+from stages.inference import constants, graph, kernels, means, norms
 from stages.inference.graph import NO_OPS, Node, Shape, Symbol
-from stages.inference.padding import Weight
+from stages.inference.kernels import Weight
 
 Arrays = Mapping[str, NDArray[Any]]
 DType = np.dtype[Any]
@@ -34,7 +34,10 @@ CHANNELWISE = (
 )
 
 # Operators that MXNet does not compute in bfloat16, or cuts what they give off instead of rounding it.
-IN_FLOAT32 = ("broadcast_mul", "elemwise_mul", "hard_sigmoid")
+IN_FLOAT32 = (
+    *("broadcast_mul", "elemwise_mul", "hard_sigmoid"),
+    *("Pad", "batch_dot", "broadcast_add", "slice_axis", "softmax"),
+)
 
 
 def rewrite(
@@ -59,7 +62,9 @@ def rewrite(
     Raises ValueError for an operator that is none of MXNet's public ones.
     """
     spare = 0 if channels is None else channels - shape[1]
-    rewriting = _Rewriting(graph.read(symbol, shape), arrays, shape[0], np.dtype(dtype), rotated, multiple, spare)
+    nodes = graph.read(symbol, shape)
+    arrays = constants.folded(symbol, nodes, arrays)
+    rewriting = _Rewriting(nodes, arrays, shape[0], np.dtype(dtype), rotated, multiple, spare)
     return rewriting.output, rewriting.parameters
 
 
@@ -119,6 +124,9 @@ class _Rewriting:
     def _input(self, node: Node, index: int = 0) -> _Value:
         source, output = node.inputs[index]
         value = self.values[source]
+        if value.symbol is None:
+            name = self.nodes[source].name
+            return _Value(self._parameter(self._name("constant"), self.arrays[name]))
         return value._replace(symbol=value.symbol[output])
 
     def _plain_input(self, node: Node, index: int = 0) -> _Value:
@@ -229,7 +237,7 @@ class _Rewriting:
             x, spare = self._plain_input(node), 0
             wider = (0, 0), (0, 0)
         shape = _shape(self.nodes[node.inputs[0][0]])
-        weight, pad = padding.placed(node, weight, shape, x.pads, self.rotated)
+        weight, pad = kernels.placed(node, weight, shape, x.pads, self.rotated)
         weight = np.pad(weight, (*wider, *((0, 0) for _ in pad)))
         attrs = {**node.attrs, "kernel": weight.shape[2:], "pad": pad, "no_bias": False}
         attrs |= {"num_filter": len(weight), "num_group": groups}

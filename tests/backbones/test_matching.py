@@ -11,6 +11,7 @@ from stages.backbones import matching, zoo
 from stages.backbones.files.read import read
 from stages.backend.mx import mx
 from stages.common.errors import InputError
+from tests.backbones.families.torch_files import open_clip, timm
 from tests.backbones.files.samples import same
 
 
@@ -170,3 +171,28 @@ def test_values_that_are_not_finite_are_refused(fitting, value):
 
 def test_names_of_another_framework_are_refused(fitting):
     assert "'encoder.features.0.weight'" in misfit({f"encoder.{name}": array for name, array in fitting.items()})
+
+
+def test_a_file_of_another_backbone_names_it():
+    shapes = timm(14, 1370, scaled=True)
+    tensors = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    with pytest.raises(InputError) as caught:
+        matching.for_network("vit_small_patch16_224", tensors, "dino.pth")
+    assert str(caught.value) == (
+        "dino.pth: patch_embed.proj.weight is (384, 3, 14, 14), vit_small_patch16_224 needs (384, 3, 16, 16); these "
+        "look like `vit_small_patch14_dinov2`: set backbone.name to it"
+    )
+
+
+def test_what_several_backbones_have_names_them_all():
+    tensors = {name: np.ones(shape, np.float32) for name, shape in open_clip(32, 50).items()}
+    told = r"; these look like `clip_vit_b32` or `clip_vit_b32_quickgelu`: set backbone\.name to it$"
+    with pytest.raises(InputError, match=told):
+        matching.for_network("mobilenet0.25", tensors, "clip.bin")
+
+
+def test_a_file_that_would_fit_another_but_for_one_tensor_names_none():
+    tensors = {name: np.ones(shape, np.float32) for name, shape in timm(14, 1370, scaled=True).items()}
+    del tensors["norm.bias"]
+    with pytest.raises(InputError, match="set backbone.name to the network that these weights are of$"):
+        matching.for_network("vit_small_patch16_224", tensors, "dino.pth")

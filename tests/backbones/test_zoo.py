@@ -34,8 +34,11 @@ FLOAT16_ERROR = 1e-3
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 INCEPTION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 # Input size, what the image's shorter side is resized to before that is cropped, (mean, std), interpolation.
+# ViT: timm's vit_*_patch16_224.augreg_in21k_ft_in1k, crop_pct 0.9. DINOv2: make_classification_eval_transform in its
+# repository. CLIP: preprocess_cfg of OpenCLIP's vision towers.
 # EfficientNet-Lite: timm's tf_efficientnet_lite*, crop_pct 0.875, 0.882, 0.890. All others: GluonCV's
 # verify_pretrained.py; an input of another size than 224 is cropped from ceil(size / 0.875). torchvision's: the
 # transforms of its `IMAGENET1K_V1` weights. timm's: `default_cfg`, the shorter side to floor(size / crop_pct).
@@ -55,6 +58,17 @@ PREPROCESSING = {
     "tf_efficientnet_b2": (260, 292, IMAGENET, "bicubic"),
     "convnext_tiny": (224, 235, IMAGENET, "bicubic"),
     "convnext_small": (224, 235, IMAGENET, "bicubic"),
+    **{f"vit_{size}_patch16_224": (224, 248, INCEPTION, "bicubic") for size in ("small", "base")},
+    **{
+        f"vit_{size}_patch14_{registers}dinov2": (224, 256, IMAGENET, "bicubic")
+        for size in ("small", "base")
+        for registers in ("", "reg4_")
+    },
+    **{
+        f"clip_vit_b{patch}{activation}": (224, 224, OPENAI, "bicubic")
+        for patch in (16, 32)
+        for activation in ("", "_quickgelu")
+    },
 }
 
 # Width of the layer before the classifier, and of the flattened maps before the first dense layer.
@@ -71,6 +85,10 @@ WIDTHS = {
     "efficientnet_b0": 1280, "efficientnet_b1": 1280, "efficientnet_b1.ft_in1k": 1280, "efficientnet_b2": 1408,
     "tf_efficientnet_b0": 1280, "tf_efficientnet_b1": 1280, "tf_efficientnet_b2": 1408,
     "mobilenet_v3_large": 1280, "mobilenetv3_large_100": 1280, "convnext_tiny": 768, "convnext_small": 768,
+    "vit_small_patch16_224": 384, "vit_base_patch16_224": 768,
+    "vit_small_patch14_dinov2": 384, "vit_base_patch14_dinov2": 768,
+    "vit_small_patch14_reg4_dinov2": 384, "vit_base_patch14_reg4_dinov2": 768,
+    "clip_vit_b16": 512, "clip_vit_b32": 512, "clip_vit_b16_quickgelu": 512, "clip_vit_b32_quickgelu": 512,
 }  # fmt: skip
 WITH_DROPOUT = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "inceptionv3",
                 "squeezenet1.0", "squeezenet1.1")  # fmt: skip

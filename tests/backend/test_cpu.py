@@ -18,7 +18,7 @@ SAPPHIRE_RAPIDS = f"{ICE_LAKE} avx_vnni avx512_bf16 amx_bf16 amx_tile amx_int8"
 KNIGHTS_LANDING = f"{AVX2} avx512f avx512cd avx512er avx512pf"
 # The flags of a CPU, and the best that oneDNN uses there.
 CPUS = {
-    "fpu sse2": platform.machine(),
+    "fpu sse2": "x86_64",
     "fpu sse4_1": "SSE41",
     "fpu sse4_1 avx": "AVX",
     AVX2: "AVX2",
@@ -57,6 +57,7 @@ def machine(monkeypatch, tmp_path):
     def make(flags):
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nstepping\t: 1\nflags\t\t: {flags}\nbugs\t\t: spectre\n")
         monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
     return make
 
@@ -82,7 +83,8 @@ def test_every_set_comes_with_those_it_extends(machine):
     assert cpu.instruction_sets({}) == ["SSE41", "AVX"]
 
 
-@pytest.mark.parametrize("text", ["Features\t: fp asimd crc32\n", ""])
+# Under emulation the file may be of the x86 machine underneath.
+@pytest.mark.parametrize("text", ["Features\t: fp asimd crc32\n", "", f"flags\t\t: {SKYLAKE}\n"])
 def test_a_cpu_of_another_kind_has_none_and_is_named(monkeypatch, tmp_path, text):
     (tmp_path / "cpuinfo").write_text(text)
     for path in (tmp_path / "cpuinfo", tmp_path / "none"):
@@ -90,6 +92,11 @@ def test_a_cpu_of_another_kind_has_none_and_is_named(monkeypatch, tmp_path, text
         monkeypatch.setattr(platform, "machine", lambda: "aarch64")
         assert cpu.instruction_sets({}) == []
         assert cpu.best({}) == "aarch64"
+
+
+def test_a_limit_of_the_users_is_left_alone_where_the_cpu_is_not_x86(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert cpu.limit(named("D=SVE_256 S=AVX512_MIC")) is None
 
 
 @pytest.mark.parametrize(

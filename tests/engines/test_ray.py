@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from bench.pictures import save_folder
+from stages.backend import cpu
 from stages.common.errors import InputError
 from stages.common.settings import params
 from stages.dataset.files.places import Place
@@ -159,9 +160,10 @@ def photos(workspace, weights_file, tmp_path, monkeypatch):
     return list(map(str, save_folder(tmp_path / "photos", ["a", "b"], per_class=30)))
 
 
-def featurize(paths, setup=extract.set_up, **runtime):
+def featurize(paths, setup=extract.set_up, precision="float32", **runtime):
     """What :func:`compute.compute` returns for the images at ``paths``."""
-    recipe = identity.current("auto", params.load(ROOT / "params.yaml").featurize, "off")
+    chosen = params.load(ROOT / "params.yaml").featurize.model_copy(update={"precision": precision})
+    recipe = identity.current("auto", chosen, "off")
     runtime = RUNTIME.model_copy(update={"devices": "cpu", "batch_size": 2, **runtime})
     places = [Place(path) for path in paths]
     return compute.compute(places, recipe, runtime, lambda *shape: np.full(shape, np.nan, np.float32), setup=setup)
@@ -192,6 +194,34 @@ def test_features_are_the_same_bytes_though_nodes_die_and_another_comes(nodes, p
     assert len(came) == len(set(came)) == found.forward_passes == 60
     assert lost
     assert 2 <= len({worker.node for worker in found.workers}) == len(found.workers) <= 3
+
+
+@pytest.fixture
+def limited(nodes):
+    """limited(instruction_set): adds a node whose CPU has no more than that."""
+    with ExitStack() as stack:
+
+        def add(instruction_set):
+            node = nodes.add_node(num_cpus=1, env_vars={"DNNL_MAX_CPU_ISA": instruction_set})
+            stack.callback(nodes.remove_node, node)
+            return node
+
+        yield add
+
+
+@pytest.mark.skipif(not cpu.adds_in_32_bits({}), reason="this CPU lacks VNNI, so int8 is refused on every node")
+def test_int8_is_the_same_bytes_on_nodes_of_two_kinds_that_can_both_compute_it(nodes, photos, limited):
+    expected = featurize(photos, precision="int8", workers=1)
+    node = limited("AVX2_VNNI" if "AVX2_VNNI" in cpu.instruction_sets({}) else "AVX512_CORE_VNNI")
+    found = featurize(photos, unhurried, precision="int8", engine="ray", ray_address=nodes.address)
+    assert node.node_id in {worker.node for worker in found.workers} and len(found.workers) > 1
+    assert found.features.tobytes() == expected.features.tobytes()
+
+
+def test_int8_is_refused_where_one_node_of_two_cannot_compute_it(nodes, photos, limited):
+    limited("AVX2")
+    with pytest.raises(InputError, match="int8 needs VNNI, and "):
+        featurize(photos, unhurried, precision="int8", engine="ray", ray_address=nodes.address)
 
 
 def test_a_node_that_joins_is_used(nodes):

@@ -32,7 +32,17 @@ def test_the_dense_layers_of_vgg_are_in_it(vgg, tmp_path, cut, trainable):
         assert_same(runner(tmp_path, batch.asnumpy()), expected)
 
 
-@pytest.mark.parametrize("name", ["resnet50", "tf_efficientnet_b0", "mobilenet_v3_large", "convnext_tiny"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet50",
+        "tf_efficientnet_b0",
+        "mobilenet_v3_large",
+        "convnext_tiny",
+        "vit_small_patch14_reg4_dinov2",
+        "clip_vit_b32_quickgelu",
+    ],
+)
 def test_every_family_is_exported_for_any_number_of_images(tmp_path, name):
     network, size = random_network(name, NETWORKS[name]), NETWORKS[name]
     batch = images(3, size)

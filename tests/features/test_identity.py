@@ -86,6 +86,7 @@ def test_every_part_of_the_recipe_changes_the_fingerprint(part):
     [
         ("size", 192),
         ("crop", 0.9),
+        ("resized", 256),
         ("mean", (0.485, 0.456, 0.407)),
         ("std", (0.229, 0.224, 0.226)),
         ("interpolation", "bicubic"),

@@ -30,6 +30,8 @@ IN_BATCHES = (
     ("bfloat16", ("mobilenet0.25", "mobilenetv2_0.25")),
     ("bfloat16", ("resnet50",)),
     ("bfloat16", ("efficientnet_b0", "tf_efficientnet_b0", "mobilenet_v3_large", "convnext_tiny")),
+    ("float32", ("vit_small_patch16_224", "vit_small_patch14_reg4_dinov2", "clip_vit_b32_quickgelu")),
+    ("bfloat16", ("vit_small_patch16_224", "clip_vit_b32_quickgelu")),
     ("int8", ("mobilenet0.25", "resnet18_v2", "resnet50", "vgg11_bn")),
 )
 BATCH_SIZES = (1, 2, 3, 5, 8, 16)

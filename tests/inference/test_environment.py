@@ -7,11 +7,12 @@ import pytest
 from stages.backbones.catalogue import BACKBONES
 from stages.backend import cpu
 from stages.common.errors import InputError
-from stages.inference.environment import PRECISIONS, check, environment
+from stages.inference.environment import PRECISIONS, check, environment, remark
 
 AVX2 = frozenset(["sse4_1", "avx", "avx2"])
 AVX512 = AVX2 | frozenset(["avx512f", "avx512cd", "avx512bw", "avx512vl", "avx512dq"])
 VNNI = AVX512 | frozenset(["avx512_vnni"])
+BF16 = VNNI | frozenset(["avx512_bf16"])
 
 
 @pytest.fixture
@@ -20,6 +21,7 @@ def machine(monkeypatch):
 
     def make(flags):
         monkeypatch.setattr(cpu, "flags", lambda: flags)
+        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
         monkeypatch.setattr(platform, "node", lambda: "here")
         for variable in (*cpu.LIMITS, cpu.SUITED):
             monkeypatch.delenv(variable, raising=False)
@@ -69,12 +71,21 @@ def test_bfloat16_without_avx512_is_one_sentence(machine):
     check("float32", "cpu")
 
 
-@pytest.mark.parametrize(("flags", "best"), [(AVX2, "AVX2"), (AVX512, "AVX512_CORE"), (frozenset(), "riscv")])
-def test_int8_without_vnni_is_one_sentence(machine, monkeypatch, flags, best):
+@pytest.mark.parametrize(("flags", "best"), [(AVX2, "AVX2"), (AVX512, "AVX512_CORE")])
+def test_int8_without_vnni_is_one_sentence(machine, flags, best):
     machine(flags)
-    monkeypatch.setattr(platform, "machine", lambda: "riscv")
     assert sentence("int8") == (
         f"featurize.precision: int8 needs VNNI, and the CPU of here has {best}: set it to float32"
+    )
+    check("float32", "cpu")
+
+
+@pytest.mark.parametrize(("precision", "needed"), [("bfloat16", "AVX-512"), ("int8", "VNNI")])
+def test_a_cpu_that_is_not_x86_computes_in_float32_alone(machine, monkeypatch, precision, needed):
+    machine(frozenset())
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert sentence(precision, DNNL_MAX_CPU_ISA="AVX2") == (
+        f"featurize.precision: {precision} needs {needed}, and the CPU of here is aarch64: set it to float32"
     )
     check("float32", "cpu")
 
@@ -109,3 +120,19 @@ def test_a_limit_of_the_users_counts(machine, monkeypatch, variable):
 def test_a_limit_is_not_blamed_for_what_the_cpu_lacks(machine):
     machine(AVX2)
     assert sentence("bfloat16", DNNL_MAX_CPU_ISA="AVX512_CORE") == sentence("bfloat16")
+
+
+def test_emulated_bfloat16_is_said_to_be_slow(machine):
+    machine(VNNI)
+    assert remark("bfloat16", "cpu") == (
+        "note: the CPU of here has AVX512_CORE_VNNI and so emulates bfloat16: float32 is faster there, and more exact"
+    )
+    machine(BF16)
+    assert remark("bfloat16", "cpu") is None
+    assert "has AVX512_CORE and" in remark("bfloat16", "cpu", {"DNNL_MAX_CPU_ISA": "AVX512_CORE"})
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("float32", "cpu"), ("int8", "cpu"), ("float16", "gpu")])
+def test_nothing_is_said_of_what_is_fast(machine, precision, kind):
+    machine(VNNI)
+    assert remark(precision, kind) is None

@@ -17,6 +17,7 @@ def setup(tmp_path):
     """A function that runs `make setup` with arguments in an empty place; programs in ``bin`` come first."""
     for name in FILES:
         shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
     (tmp_path / "bin").mkdir()
 
     def run(*arguments):
@@ -38,7 +39,30 @@ def test_another_kind_of_machine_is_refused(setup, tmp_path):
     save_program(tmp_path / "bin" / "uname", "echo Darwin arm64")
     done = setup()
     assert done.returncode != 0
-    assert "runs on Linux on x86-64 and this is Darwin arm64" in done.stderr
+    assert "runs on Linux on x86-64 and 64-bit Arm, and this is Darwin arm64: " in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+@pytest.fixture
+def arm(tmp_path):
+    """An Arm machine, with an NVIDIA driver, whose Python says that it lacks a library."""
+    save_program(tmp_path / "bin" / "uname", 'case "$1$2" in -m) echo aarch64;; *) echo Linux aarch64;; esac')
+    save_program(tmp_path / "bin" / "nvidia-smi", "echo 9.0")
+    save_program(tmp_path / "bin" / "python", 'case "$2" in *.libraries) echo "error: it lacks one" >&2; exit 1;; esac')
+    return f"PYTHON={tmp_path / 'bin' / 'python'}"
+
+
+def test_an_arm_machine_without_the_libraries_is_told_before_anything_is_downloaded(setup, tmp_path, arm):
+    done = setup(arm)
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: it lacks one\n")
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_there_is_no_gpu_build_for_arm(setup, tmp_path, arm):
+    done = setup(arm, "GPU=yes")
+    assert done.returncode != 0
+    assert "no GPU build for 64-bit Arm: use the CPU with make setup GPU=no" in done.stderr
     assert not (tmp_path / ".venv").exists()
 
 

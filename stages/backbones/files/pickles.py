@@ -177,6 +177,12 @@ class _Machine:
 
 
 def _global(name: str) -> Union[Callable[..., object], str]:
+    if name.startswith("__torch__"):
+        # OpenAI's own files of CLIP are such programs.
+        raise Refused(
+            "is a TorchScript program, and no file's code is ever run: give the weights alone, for CLIP OpenCLIP's "
+            "open_clip_model.safetensors"
+        )
     if name not in GLOBALS:
         raise Refused(
             f"asks for {name.replace(' ', '.')[:80]!r}, which is refused, as only plain tensors are read and code is "

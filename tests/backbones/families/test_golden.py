@@ -17,6 +17,7 @@ from stages.backbones.families import convnext, table
 from stages.backend.mx import mx
 from stages.inference import pixels
 from stages.inference.compile import compiled
+from tests.backbones.families import torch_files
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 # Of the largest feature.
@@ -25,6 +26,8 @@ ERROR = 1e-4
 
 def file_of(name, library):
     """The tensors of the file that ``library`` saves of ``name``, drawn."""
+    if catalogue.find(name).family in ("clip", "vit"):
+        return {its: drawn(name, its, shape) for its, shape in torch_files.shapes(name, library).items()}
     network = zoo.build(name)
     shapes = matching.parameter_shapes(network, catalogue.find(name).size)
     theirs = table.of(name).namings(name, list(shapes))[0 if library == "timm" else -1]
@@ -62,5 +65,5 @@ def test_features_are_those_of_the_library(key):
 
 def test_every_family_is_here():
     assert {catalogue.find(key.split()[0]).family for key in GOLDEN} >= {
-        "convnext", "efficientnet", "mobilenetv3", "resnet",
+        "clip", "convnext", "efficientnet", "mobilenetv3", "resnet", "vit",
     }  # fmt: skip

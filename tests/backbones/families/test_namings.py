@@ -56,6 +56,7 @@ def test_pytorchs_names_are_known_where_its_network_is_the_same():
     assert known == {
         "alexnet", "resnet18_v1", "resnet34_v1",
         *(f"efficientnet_lite{number}" for number in range(3)),
+        *(name for name, backbone in BACKBONES.items() if backbone.family in ("vit", "clip")),
         *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
         *(n for n, b in BACKBONES.items() if b.family in ("convnext", "efficientnet", "mobilenetv3", "resnet")),
     }  # fmt: skip

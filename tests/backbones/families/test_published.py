@@ -60,3 +60,18 @@ def test_without_the_zoo_what_is_here_and_what_to_bring_is_told(name, file, tmp_
     told = rf"the model zoo may be gone; without it there is {lites}; or bring {file} with backbone\.weights: file"
     with pytest.raises(InputError, match=told):
         published(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("vit_base_patch16_224", "hf download timm/vit_base_patch16_224.augreg_in21k_ft_in1k model.safetensors"),
+        ("vit_small_patch14_dinov2", "curl -LO https://.*/dinov2_vits14/dinov2_vits14_pretrain.pth`"),
+        ("vit_base_patch14_reg4_dinov2", "curl -LO https://.*/dinov2_vitb14/dinov2_vitb14_reg4_pretrain.pth`"),
+        ("clip_vit_b16", "hf download laion/CLIP-ViT-B-16-.* open_clip_model.safetensors"),
+        ("clip_vit_b32_quickgelu", "hf download timm/vit_base_patch32_clip_224.openai open_clip_model.safetensors"),
+    ],
+)
+def test_what_gets_the_file_of_a_transformer_is_told(name, command):
+    with pytest.raises(InputError, match=f"^the weights of {name} are a file that you bring: `{command}"):
+        published(name)

@@ -48,6 +48,15 @@ def test_no_other_name_is_resolved(tmp_path, container, name, monkeypatch):
 
 
 @CONTAINERS
+def test_a_torchscript_program_is_told_from_weights(tmp_path, container, monkeypatch):
+    body = b"\x80\x02c__torch__.multimodal.model\nMultimodal\n."
+    monkeypatch.setattr(samples, "pickled", lambda value, protocol: (body, {}))
+    assert "is a TorchScript program, and no file's code is ever run: give the weights" in refusal(
+        tmp_path, container({})
+    )
+
+
+@CONTAINERS
 @pytest.mark.parametrize(
     "offset, shape, strides",
     [

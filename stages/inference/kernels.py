@@ -1,4 +1,4 @@
-"""Padding that goes into convolutions: what an operator pads before them, and what differs between begin and end."""
+"""Kernels of convolutions, as they are written so that one padding does for all sides."""
 
 from typing import Any
 
