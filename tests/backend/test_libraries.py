@@ -23,6 +23,9 @@ def CDLL(name, mode=ctypes.DEFAULT_MODE):
     return load(name, mode)
 ctypes.CDLL = CDLL
 """
+# A machine of each kind.
+X86 = "import platform\nplatform.machine = lambda: 'x86_64'\n"
+ARM = "import platform\nplatform.machine = lambda: 'aarch64'\n"
 
 
 def needing(*libraries):
@@ -46,7 +49,7 @@ def test_the_gpu_build_without_a_driver_is_one_sentence(site):
 @pytest.mark.parametrize("library", ["libgomp.so.1", "libquadmath.so.0", "libcudnn.so.8"])
 def test_a_missing_library_is_named(site, library):
     site.mxnet(needing(library))
-    assert site.sentence(CDLL, LACKING=library) == (
+    assert site.sentence(X86 + CDLL, LACKING=library) == (
         f"MXNet cannot load {library}: run `make setup`, and if that does not help install the library "
         "(on Debian and Ubuntu: apt-get install libgomp1 libquadmath0)"
     )
@@ -74,7 +77,7 @@ def test_a_link_to_a_wheel_that_was_replaced_is_made_anew(site):
 def test_only_what_the_system_lacks_is_linked(site):
     site.mxnet(needing("libgomp.so.1", "libcuda.so.1"))
     site.file("scikit_learn.libs/libgomp-a34b3233.so.1.0.0")
-    system_has_all = f"{CDLL}\nload = lambda name, mode: None"
+    system_has_all = f"{X86}{CDLL}\nload = lambda name, mode: None"
     assert "no NVIDIA driver" in site.sentence(system_has_all, LACKING="libcuda.so.1")
     assert sorted(path.name for path in site.folder.glob("mxnet/lib*")) == []
 
@@ -116,7 +119,6 @@ def test_the_loader_takes_a_loaded_wheel_for_what_libmxnet_links_to(site, tmp_pa
 
 # --- 64-bit Arm ------------------------------------------------------------------------------------------------------
 
-ARM = "import platform\nplatform.machine = lambda: 'aarch64'\n"
 STAND_INS = {
     "libarmpl_lp64_mp.so": "libopenblas.so.0",
     "libastring.so": "liblapacke.so.3",
@@ -176,8 +178,7 @@ def test_on_arm_nothing_is_missing_where_arms_own_libraries_are(system):
 
 
 def test_elsewhere_nothing_of_that_is_asked_for():
-    x86 = "import platform\nplatform.machine = lambda: 'x86_64'\n"
-    assert checked(x86 + CDLL, LACKING="libopenblas.so.0 liblapacke.so.3") == ""
+    assert checked(X86 + CDLL, LACKING="libopenblas.so.0 liblapacke.so.3") == ""
 
 
 def checked(before, **environment):

@@ -74,6 +74,7 @@ def test_without_a_suitable_python(setup, tmp_path):
 
 
 def test_a_gpu_too_new_is_refused_before_anything_is_downloaded(setup, tmp_path):
+    save_program(tmp_path / "bin" / "uname", "echo Linux x86_64")
     save_program(tmp_path / "bin" / "nvidia-smi", 'case "$*" in -L) echo GPU 0;; *) printf "8.6\\n9.0\\n";; esac')
     done = setup()
     assert done.returncode != 0
