@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stages.backend import cpu
+from stages.common.errors import InputError
 from stages.inference.calibrate import Calibration, measure
 from stages.inference.compile import compiled
 from tests.inference.bodies import NETWORKS, backbone, images, random_body
@@ -29,6 +30,11 @@ def body():
 @pytest.fixture(scope="module")
 def calibration(body):
     return measure(body, backbone(NAME))
+
+
+def test_a_backbone_that_int8_is_not_for_is_refused_before_its_body_is_looked_at():
+    with pytest.raises(InputError, match="^featurize.precision: convnext_tiny cannot be computed in int8: set it to "):
+        measure(None, backbone("convnext_tiny"))
 
 
 def test_a_calibration_belongs_to_the_weights(body, calibration):

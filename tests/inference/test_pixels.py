@@ -41,6 +41,21 @@ def test_the_crop_is_that_of_the_resized_image(name, size):
     assert difference.mean() < 0.3
 
 
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_b2", "convnext_tiny"])
+@pytest.mark.parametrize("size", [(512, 512), (451, 300), (301, 640), (1000, 872)])
+def test_a_crop_at_whole_pixels_is_that_of_torchvision(name, size):
+    # torchvision.transforms: Resize(resized), then CenterCrop(size), on PIL images.
+    backbone, image = BACKBONES[name], photo(2, size)
+    method = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[backbone.interpolation]
+    width, height = (int(backbone.resized * side / min(size)) for side in size)
+    left, top = (int(round((side - backbone.size) / 2.0)) for side in (width, height))
+    box = (left, top, left + backbone.size, top + backbone.size)
+    wanted = np.asarray(image.resize((width, height), method).crop(box)).astype(int)
+    difference = np.abs(pixels(image, backbone, "crop").astype(int) - wanted)
+    assert difference.max() <= 2
+    assert difference.mean() < 0.1
+
+
 @pytest.mark.parametrize("size", [(2000, 1500), (1100, 1300), (4000, 1100)])
 @pytest.mark.parametrize("resize", ["crop", "squash"])
 def test_a_large_jpeg_is_decoded_smaller_for_nearly_the_same_pixels(size, resize):

@@ -7,7 +7,7 @@ import pytest
 
 from stages.backend.mx import mx
 from stages.inference.graph import trace
-from stages.inference.rewrite import rewrite
+from stages.inference.rewrite import BFLOAT16, rewrite
 from tests.inference.bodies import error, images, padding, random_body
 
 # Of the largest number: rounding in one layer.
@@ -177,3 +177,45 @@ def test_an_operator_that_mxnet_keeps_to_itself_is_refused():
     symbol = mx.sym.var("data") + 1
     with pytest.raises(ValueError, match=r"^the operator _plus_scalar \(.*\) cannot be compiled$"):
         rewrite(symbol, {}, (1, 3, 8, 8))
+
+
+def test_a_layer_norm_over_channels_is_computed_over_the_last_axis():
+    norm = mx.gluon.nn.LayerNorm(
+        axis=1, epsilon=1e-6, in_channels=5, gamma_initializer=mx.init.Uniform(2), beta_initializer=mx.init.Uniform(2)
+    )
+    operators, expected, computed = rewritten([mx.gluon.nn.Conv2D(5, 1), norm], (2, 3, 6, 7), multiple=8)
+    assert operators[-3:] == ["transpose", "LayerNorm", "transpose"]
+    assert error(computed, expected) <= LAYER_ERROR
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernels"),
+    [((112, 96), ["(16, 16)", "()"]), ((16, 16), ["()"]), ((17, 17), ["()"]), ((34, 30), ["(2, 15)", "()"])],
+)
+def test_a_mean_over_large_maps_is_taken_in_parts(shape, kernels):
+    x = mx.sym.var("data")
+    symbol, _ = rewrite(mx.sym.Pooling(x, global_pool=True, pool_type="avg"), {}, (1, 2, *shape))
+    found = [node["attrs"].get("kernel", "()") for node in json.loads(symbol.tojson())["nodes"] if node["op"] != "null"]
+    assert found == kernels
+    values = np.random.default_rng(1).uniform(1, 2, (1, 2, *shape)).astype(np.float32)
+    (mean,) = symbol.bind(mx.cpu(), {"data": mx.nd.array(values)}).forward()
+    assert error(mean.asnumpy(), values.astype(float).mean((2, 3), keepdims=True)) <= LAYER_ERROR
+
+
+def test_what_is_multiplied_with_a_function_of_itself_is_laid_plainly_once():
+    layers = [mx.gluon.nn.Conv2D(5, 1), mx.gluon.nn.HybridLambda(lambda F, x: x * F.Activation(x, act_type="sigmoid"))]
+    operators, expected, computed = rewritten(layers, (2, 3, 6, 7), multiple=8)
+    assert operators == ["Convolution", "Reshape", "Activation", "elemwise_mul", "slice_axis"]
+    assert error(computed, expected) <= LAYER_ERROR
+
+
+def test_products_are_rounded_to_bfloat16_rather_than_cut():
+    layers = [mx.gluon.nn.Conv2D(16, 1), mx.gluon.nn.HybridLambda(lambda F, x: F.elemwise_mul(x, x))]
+    net = mx.gluon.nn.HybridSequential()
+    net.add(*layers)
+    net.initialize()
+    net(mx.nd.zeros((2, 3, 6, 7)))
+    symbol, _ = rewrite(*trace(net), (2, 3, 6, 7), BFLOAT16)
+    nodes = json.loads(symbol.tojson(remove_amp_cast=False))["nodes"]
+    (product,) = (node for node in nodes if node["op"] == "elemwise_mul")
+    assert {nodes[source]["attrs"]["dtype"] for source, *_ in product["inputs"]} == {"float32"}
