@@ -20,7 +20,7 @@ from pathlib import Path
 import joblib
 
 from bench.engine import BATCH
-from bench.prepare import NETWORKS, PEERS, computable, prepare
+from bench.prepare import FURTHER, NETWORKS, PEERS, computable, prepare
 from bench.table import Row
 from stages.backbones.catalogue import BACKBONES
 from stages.inference.environment import environment
@@ -54,7 +54,8 @@ AIMS = {
     **{("resnet50", precision): dict.fromkeys(ALL, 1.0) for precision in ("float32", "bfloat16")},
     **{
         (network, precision): dict.fromkeys(ALL, 0.9)
-        for network in ("efficientnet_b0", "mobilenetv3_large_100", "convnext_tiny")
+        for network in FURTHER
+        if network != "resnet50"
         for precision in ("float32", "bfloat16")
     },
 }

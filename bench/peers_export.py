@@ -30,8 +30,11 @@ def main() -> None:
     name, size, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     target = str(folder / f"{name}.float32.onnx")
     names = {"input_names": ["data"], "output_names": ["features"], "dynamic_axes": {"data": {0: "n"}}}
+    body, example = Body(name), torch.zeros(1, 3, size, size)
+    # What is made in the first pass is no part of the graph.
+    body(example)
     # Without the newer exporter's own dependencies.
-    torch.onnx.export(Body(name), (torch.zeros(1, 3, size, size),), target, opset_version=OPSET, dynamo=False, **names)
+    torch.onnx.export(body, (example,), target, opset_version=OPSET, dynamo=False, **names)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,10 @@ from stages.inference.graph import trace
 
 NETWORKS = ("efficientnet_lite0", "vgg16")
 # Those that PyTorch's libraries have too, and so the peers take from there.
-FURTHER = ("resnet50", "efficientnet_b0", "mobilenetv3_large_100", "convnext_tiny")
+FURTHER = (
+    *("resnet50", "efficientnet_b0", "mobilenetv3_large_100", "convnext_tiny"),
+    *("vit_small_patch16_224", "vit_small_patch14_dinov2"),
+)
 PHOTOS = 64
 PEERS = Path(".venv-peers/bin/python")
 
