@@ -2,14 +2,15 @@
 
 import functools
 
+import numpy as np
 import pytest
 
 from bench.instruction_sets import SETS, cosines, limited
 from stages.backend import cpu
 
 HERE = [name for name in SETS if name in cpu.instruction_sets({})]
-# Of the worst image.
-LEAST = {"float32": 0.999999, "bfloat16": 0.99, "int8": 0.985}
+# Of the worst image, and of all but a tenth of them: 8 bits are too few for some textures (docs/cpus.md).
+LEAST = {"float32": (0.999999, 0.999999), "bfloat16": (0.99, 0.99), "int8": (0.93, 0.985)}
 WITHOUT = {"float32": (), "bfloat16": ("SSE41", "AVX2"), "int8": ("SSE41", "AVX2", "AVX512_CORE")}
 
 pytestmark = pytest.mark.skipif(not HERE, reason="only x86 CPUs have these instruction sets")
@@ -33,7 +34,17 @@ def test_features_are_right_or_refused(exact, name, precision):
         assert not found.features.size
     else:
         assert found.refused is None
-        assert cosines(found.features, exact).min() >= LEAST[precision]
+        ranked = np.sort(cosines(found.features, exact))
+        worst, most = LEAST[precision]
+        assert ranked[0] >= worst and ranked[len(ranked) // 10] >= most
+
+
+@pytest.mark.xdist_group("instruction sets")
+@pytest.mark.skipif(not cpu.adds_in_32_bits({}), reason="this CPU lacks VNNI")
+def test_int8_is_the_same_bytes_wherever_it_is_computed():
+    for name in HERE:
+        if name not in WITHOUT["int8"]:
+            assert once(name, "int8").features.tobytes() == once(None, "int8").features.tobytes(), name
 
 
 @pytest.mark.xdist_group("instruction sets")
