@@ -47,7 +47,7 @@ def _dinov2(name: str, metas: bool) -> Peer:
     def features(network: Module, batch: torch.Tensor) -> torch.Tensor:
         # Once, as this is timed too.
         if not made:
-            made.append(timm.create_model(name, img_size=SIZE).eval())
+            made.append(timm.create_model(name, img_size=SIZE).eval().requires_grad_(False))
             made[0].load_state_dict(_for_size(dict(network.state_dict())))
         return made[0](batch)
 
