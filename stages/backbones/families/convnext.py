@@ -144,7 +144,7 @@ def _scale(tensors: Tensors, layer: str, scale: str) -> None:
 
 
 def _published(name: str) -> tuple[Path, str]:
-    bring(name, f"hf download timm/{name}.fb_in1k model.safetensors")
+    bring(name, f"hf download timm/{name}.in12k_ft_in1k model.safetensors")
 
 
 FAMILY = Family(network, _namings, _published, _adapted)
