@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.backbones import catalogue
-from stages.backbones.families.family import Family, Network, bring
+from stages.backbones.families.family import Family, Network, bring, hub
 from stages.backbones.files.binary import Tensors
 from stages.backend.mx import mx
 
@@ -79,7 +79,7 @@ def _theirs(parameter: str) -> str:
 
 
 def _published(name: str) -> tuple[Path, str]:
-    bring(name, f"hf download {REPOSITORIES[name]} open_clip_model.safetensors --local-dir .")
+    bring(name, hub(REPOSITORIES[name], "open_clip_model.safetensors"))
 
 
 def _adapted(name: str, tensors: Tensors) -> Tensors:

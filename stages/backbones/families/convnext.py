@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.backbones.families.family import Family, Network, bring, torch_names
+from stages.backbones.families.family import Family, Network, bring, hub, torch_names
 from stages.backbones.files.binary import Tensors
 from stages.backend.mx import mx
 from stages.common.errors import InputError
@@ -144,7 +144,7 @@ def _scale(tensors: Tensors, layer: str, scale: str) -> None:
 
 
 def _published(name: str) -> tuple[Path, str]:
-    bring(name, f"hf download timm/{name}.in12k_ft_in1k model.safetensors")
+    bring(name, hub(f"timm/{name}.in12k_ft_in1k"))
 
 
 FAMILY = Family(network, _namings, _published, _adapted)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.backbones import catalogue
 from stages.backbones.families.efficientnet_lite import HEAD, STAGES, STEM, round_channels
-from stages.backbones.families.family import Family, Network, bring, torch_names
+from stages.backbones.families.family import Family, Network, bring, hub, torch_names
 from stages.backbones.families.inverted import Block, Builder, numbered, parts, timm_names, torchvision_names
 from stages.backend.mx import mx
 
@@ -80,7 +80,7 @@ def _numbers(name: str) -> Iterator[str]:
 
 def _published(name: str) -> tuple[Path, str]:
     _, _, pytorch, tensorflow = SIZES[name.removeprefix("tf_")]
-    bring(name, f"hf download timm/{tensorflow if name.startswith('tf_') else pytorch} model.safetensors")
+    bring(name, hub(f"timm/{tensorflow if name.startswith('tf_') else pytorch}"))
 
 
 FAMILY = Family(network, _namings, _published)

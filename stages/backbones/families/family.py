@@ -48,6 +48,11 @@ def torch_names(parameters: Sequence[str], renamed: Sequence[str]) -> list[str]:
     return [f"{theirs[layer]}.{TORCH_SUFFIXES.get(suffix, suffix)}" for layer, suffix in pairs]
 
 
+def hub(repository: str, file: str = "model.safetensors") -> str:
+    """The command that gets ``file`` of a ``repository`` at the Hugging Face hub into the folder one is in."""
+    return f"hf download {repository} {file} --local-dir ."
+
+
 def bring(name: str, command: str) -> NoReturn:
     """For a family whose weights the user gets. command: what gets the file of the backbone ``name``."""
     raise InputError(

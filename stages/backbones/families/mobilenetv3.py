@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stages.backbones import catalogue
 from stages.backbones.families.efficientnet_lite import round_channels
-from stages.backbones.families.family import Family, Network, bring, torch_names
+from stages.backbones.families.family import Family, Network, bring, hub, torch_names
 from stages.backbones.families.inverted import Block, Builder, numbered, parts, timm_names, torchvision_names
 from stages.backbones.files.binary import Tensors
 from stages.backend.mx import mx
@@ -29,7 +29,7 @@ COUNTS = [len(stage) for stage in STAGES]
 
 # Name: epsilon of the batch norms, and what gets the file of weights.
 NETWORKS = {
-    "mobilenetv3_large_100": (1e-5, "hf download timm/mobilenetv3_large_100.ra_in1k model.safetensors"),
+    "mobilenetv3_large_100": (1e-5, hub("timm/mobilenetv3_large_100.ra_in1k")),
     "mobilenet_v3_large": (1e-3, "curl -LO https://download.pytorch.org/models/mobilenet_v3_large-8738ca79.pth"),
 }
 

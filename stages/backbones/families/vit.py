@@ -13,7 +13,7 @@ import numpy as np
 
 from stages.backbones import catalogue
 from stages.backbones.families import positions
-from stages.backbones.families.family import Family, Network, bring
+from stages.backbones.families.family import Family, Network, bring, hub
 from stages.backbones.files.binary import Tensors
 from stages.backend.mx import mx
 
@@ -103,7 +103,7 @@ def _published(name: str) -> tuple[Path, str]:
     form = FORMS[name]
     if form.file:
         bring(name, f"curl -LO https://dl.fbaipublicfiles.com/dinov2/{form.file}")
-    bring(name, f"hf download timm/{name}.augreg_in21k_ft_in1k model.safetensors --local-dir .")
+    bring(name, hub(f"timm/{name}.augreg_in21k_ft_in1k"))
 
 
 def _adapted(name: str, tensors: Tensors) -> Tensors:
