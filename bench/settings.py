@@ -21,8 +21,8 @@ import numpy as np
 from bench.instruction_sets import BATCH, SETS
 from stages.backend import cpu
 
-NETWORKS = ("efficientnet_lite0", "resnet50")
-ROUNDS = 9
+NETWORKS = ("efficientnet_lite0", "resnet18")
+ROUNDS = 7
 NO_LIMIT = ""
 ALL = "all"
 # What is left out: the limit to AVX512_MIC, channels filled up to 16, images turned upside down.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.backend import cpu
 from stages.backend.mx import mx
 from stages.inference import graph
 from stages.inference.graph import Shape, Symbol
@@ -15,7 +16,8 @@ from stages.inference.rewrite import BFLOAT16, FLOAT32, NDArrays, rewrite
 Batch = NDArray[np.float32]  # (n, channels, size, size)
 Layout = Callable[[Batch], Batch]
 
-# oneDNN's fast kernels take channels by 16; with others in between, maps are forever laid out anew.
+# oneDNN's fast kernels with AVX-512 take channels by 16; with others in between, maps are forever laid out anew.
+# Without AVX-512 what is filled up only costs (bench.settings).
 CHANNELS = 16
 
 _DTYPES = {"bfloat16": BFLOAT16, "float16": np.dtype(np.float16)}
@@ -30,7 +32,8 @@ def simplified(body: Any, shape: Shape, precision: str, kind: str) -> tuple[Symb
     symbol, arrays = graph.trace(body)
     rotated = graph.gains_by_rotation(symbol, shape)
     # Integer kernels take any number of channels.
-    multiple = CHANNELS if kind == "cpu" and precision != "int8" else 1
+    filled = kind == "cpu" and precision != "int8" and "AVX512_COMMON" in cpu.instruction_sets()
+    multiple = CHANNELS if filled else 1
     # The fast bfloat16 kernels take channels by twos.
     channels = 4 if precision == "bfloat16" else 3
     dtype = _DTYPES.get(precision, FLOAT32)
