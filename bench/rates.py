@@ -21,7 +21,7 @@ from stages.backbones.catalogue import BACKBONES
 from stages.inference.environment import environment
 
 PRECISIONS = ("float32", "bfloat16")
-SECONDS = 4.0
+SECONDS = 2.5
 
 
 def rate(name: str, precision: str, folder: Path) -> float:
