@@ -23,7 +23,6 @@ from bench import precision
 from bench.prepare import PEERS, computable
 from stages.backbones import catalogue, matching, zoo
 from stages.backbones.files.read import read
-from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.dataset.files.decode import decode
 from stages.inference import calibrate, pixels
@@ -122,10 +121,7 @@ def compare(name: str, library: str, folder: Path, kinds: Sequence[str] = KINDS)
 
 def loaded(name: str, path: Path) -> Any:
     """The frozen body of ``name`` with the weights in the file ``path``."""
-    network, tensors = zoo.build(name), matching.for_network(name, read(path), path)
-    values = {parameter.name: mx.nd.array(tensors[key]) for key, parameter in zoo.named_parameters(network).items()}
-    network.collect_params().load_dict(values, ctx=mx.cpu())
-    return zoo.body(network, "pool")
+    return zoo.body(zoo.filled(name, matching.for_network(name, read(path), path)), "pool")
 
 
 def features(body: Any, batch: Features, backbone: catalogue.Backbone, kind: str) -> Optional[Features]:

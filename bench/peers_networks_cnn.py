@@ -55,7 +55,8 @@ def _from_torchvision(name: str, prepares: bool) -> Peer:
     )
 
 
-def _from_timm(name: str) -> Peer:
+def from_timm(name: str) -> Peer:
+    """The network that timm calls ``name``."""
     import_torchvision()
     import timm
 
@@ -87,5 +88,5 @@ NETWORKS: dict[tuple[str, str], Callable[[], Peer]] = {
         (name, "torchvision"): partial(_from_torchvision, name.removesuffix(".ft_in1k"), prepares)
         for name, prepares in _TORCHVISION.items()
     },
-    **{(name, "timm"): partial(_from_timm, theirs) for name, theirs in _TIMM.items()},
+    **{(name, "timm"): partial(from_timm, theirs) for name, theirs in _TIMM.items()},
 }

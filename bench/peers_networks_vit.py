@@ -7,23 +7,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from bench.peers_networks_cnn import Module, Peer, import_torchvision
+from bench.peers_networks_cnn import Module, Peer, from_timm, import_torchvision
 
 State = dict[str, torch.Tensor]
 
 SIZE = 224
-
-
-def _vit(name: str) -> Peer:
-    import_torchvision()
-    import timm
-
-    return Peer(
-        lambda: timm.create_model(name),
-        lambda network: timm.data.create_transform(**timm.data.resolve_model_data_config(network)),
-        lambda network, batch: network.forward_head(network.forward_features(batch), pre_logits=True),
-        ".safetensors",
-    )
 
 
 def _dinov2(name: str, metas: bool) -> Peer:
@@ -110,7 +98,7 @@ _CLIP = {
 
 # By headstart's name of the network, and the library that made the file.
 NETWORKS: dict[tuple[str, str], Callable[[], Peer]] = {
-    **{(name, "timm"): partial(_vit, name) for name in ("vit_small_patch16_224", "vit_base_patch16_224")},
+    **{(name, "timm"): partial(from_timm, name) for name in ("vit_small_patch16_224", "vit_base_patch16_224")},
     **{(name, "timm"): partial(_dinov2, name, False) for name in _DINOV2},
     **{(name, "meta"): partial(_dinov2, name, True) for name in _DINOV2},
     **{(name, "open_clip"): partial(_clip, name, theirs) for name, theirs in _CLIP.items()},

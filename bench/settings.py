@@ -45,9 +45,9 @@ def ready(name: str, limit: str, without: str) -> None:
 
 
 def _forward(name: str, without: str) -> Callable[[], Any]:
-    from bench.prepare import body, save_weights
+    from bench import prepare
     from stages.backbones import catalogue
-    from stages.inference import compile, graph, simplify
+    from stages.inference import graph, simplify
 
     if without == "filling":
         simplify.CHANNELS = 1
@@ -56,8 +56,8 @@ def _forward(name: str, without: str) -> Callable[[], Any]:
     size = catalogue.find(name).size
     batch = np.random.default_rng(0).standard_normal((BATCH, 3, size, size), np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        save_weights(name, Path(folder))
-        compiled = compile.compiled(body(name, Path(folder)), batch.shape)
+        prepare.save_weights(name, Path(folder))
+        compiled = prepare.ready(name, "float32", BATCH, Path(folder))
     compiled(batch).asnumpy()
     return lambda: compiled(batch).asnumpy()
 

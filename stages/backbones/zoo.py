@@ -12,6 +12,7 @@ from typing import Any
 from stages.backbones.families import table
 from stages.backbones.families.family import Network
 from stages.backbones.files import mxnet
+from stages.backbones.files.binary import Tensors
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.common.settings.layout import WEIGHTS
@@ -42,7 +43,11 @@ def loaded(name: str, data: bytes, path: Path = WEIGHTS / FILE, *, sha256: str) 
     """The same from the ``data`` of the file, where it is not at hand; its ``path`` is for messages."""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise InputError(f"{path} is damaged or was replaced (its SHA-256 is another one): run `dvc repro -f weights`")
-    tensors = mxnet.read(data)
+    return filled(name, mxnet.read(data))
+
+
+def filled(name: str, tensors: Tensors) -> Network:
+    """The network of the backbone ``name`` with the values ``tensors``, by structured name, on the CPU."""
     network = build(name)
     values = {parameter.name: mx.nd.array(tensors[key]) for key, parameter in named_parameters(network).items()}
     network.collect_params().load_dict(values, ctx=mx.cpu())

@@ -104,12 +104,7 @@ def photos(name):
 
 def loaded(name, tensors, path="weights"):
     """The network called ``name`` with the ``tensors`` of a weights file, as the weights stage would leave it."""
-    network = zoo.build(name)
-    fitted = matching.for_network(name, tensors, path)
-    parameters = zoo.named_parameters(network)
-    values = {parameter.name: mx.nd.array(fitted[key]) for key, parameter in parameters.items()}
-    network.collect_params().load_dict(values, ctx=mx.cpu())
-    return network
+    return zoo.filled(name, matching.for_network(name, tensors, path))
 
 
 def initialised(name):

@@ -10,10 +10,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from stages.backbones import catalogue
 from stages.backbones.families.family import Family, Network, layers_of, torch_names
+from stages.backbones.families.inverted import Block, Builder, Layer
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 
@@ -46,9 +47,9 @@ def network(name: str) -> Network:
     from stages.backbones import blocks
 
     nn = mx.gluon.nn
-    side, (width, depth, dropout) = catalogue.find(name).size, SIZES[name]
-    features = nn.HybridSequential()
-    side = _convolution(features, side, STEM, 3, stride=2)
+    width, depth, dropout = SIZES[name]
+    builder = Builder(catalogue.find(name).size, EPSILON, same=True)
+    builder.convolution(STEM, 3, 2, _relu6)
     channels = STEM
     for index, (repeats, kernel, stride, expansion, out) in enumerate(STAGES):
         out = round_channels(out, width)
@@ -56,17 +57,15 @@ def network(name: str) -> Network:
         if index not in (0, len(STAGES) - 1):
             repeats = math.ceil(repeats * depth)
         for _ in range(repeats):
-            # Expand (1×1), depthwise (k×k), project (1×1); plus the input where the shape stays.
-            layers, wide = nn.HybridSequential(), channels * expansion
-            if expansion != 1:
-                _convolution(layers, side, wide, 1)
-            side = _convolution(layers, side, wide, kernel, stride, groups=wide)
-            _convolution(layers, side, out, 1, relu6=False)
-            features.add(blocks.Unit(layers, residual=stride == 1 and channels == out))
+            builder.block(Block(kernel, stride, channels * expansion, out, 0, _relu6))
             channels, stride = out, 1
-    _convolution(features, side, HEAD, 1)
-    features.add(nn.GlobalAvgPool2D(), nn.Flatten(), nn.Dropout(dropout))
-    return blocks.Classifier(features, nn.Dense(1000, in_units=HEAD))
+    builder.convolution(HEAD, 1, 1, _relu6)
+    builder.features.add(nn.GlobalAvgPool2D(), nn.Flatten(), nn.Dropout(dropout))
+    return blocks.Classifier(builder.features, nn.Dense(1000, in_units=HEAD))
+
+
+def _relu6() -> Layer:
+    return mx.gluon.nn.HybridLambda(lambda F, x: F.clip(x, 0, 6), prefix="relu6_")
 
 
 def round_channels(channels: int, width: float) -> int:
@@ -74,25 +73,6 @@ def round_channels(channels: int, width: float) -> int:
     scaled = channels * width
     rounded = max(8, int(scaled + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * scaled else rounded + 8
-
-
-def _convolution(
-    sequence: Any, side: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, relu6: bool = True
-) -> int:
-    """Adds convolution, batch norm and ReLU6 for an input of ``side`` pixels; returns the output's side."""
-    from stages.backbones import blocks
-
-    nn = mx.gluon.nn
-    if stride == 2 and side % 2 == 0:
-        sequence.add(blocks.PadEnd(kernel))
-        padding = 0
-    else:
-        padding = kernel // 2
-    sequence.add(nn.Conv2D(channels, kernel, stride, padding, groups=groups, use_bias=False))
-    sequence.add(nn.BatchNorm(epsilon=EPSILON))
-    if relu6:
-        sequence.add(nn.HybridLambda(lambda F, x: F.clip(x, 0, 6), prefix="relu6_"))
-    return math.ceil(side / stride)
 
 
 def _namings(name: str, parameters: Sequence[str]) -> list[list[str]]:

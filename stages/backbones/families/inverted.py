@@ -1,4 +1,4 @@
-"""Inverted residual blocks, of which EfficientNet and MobileNetV3 are made: how they are built, and named in files.
+"""Inverted residual blocks, of which EfficientNet, Lite too, and MobileNetV3 are made; what files call them.
 
 A block expands its channels (1×1), convolves each by itself (k×k), weighs them by squeeze and excitation, and projects
 them to fewer (1×1); plus its input where the shape stays (Sandler et al. 2018, arXiv:1801.04381).
@@ -14,6 +14,7 @@ from stages.backend.mx import mx
 
 Layer = Any  # an mx.gluon.HybridBlock; MXNet has no types
 Activation = Optional[Callable[[], Layer]]  # what makes the layer
+Excitation = tuple[Callable[[], Layer], Callable[[], Layer]]  # what makes its (activation, gate)
 
 CONVOLUTION, EXCITATION = "convolution", "excitation"
 
@@ -37,12 +38,10 @@ class Builder:
     """Adds layers to ``features``, an empty sequence at first, for images of ``side`` pixels.
 
     epsilon: of the batch norms. same: whether paddings are TensorFlow's "same", with one pixel more at the end for
-    stride 2 over an even side. excitation: (activation, gate) of squeeze and excitation, what makes each.
+    stride 2 over an even side. excitation: that of the blocks which are ``squeezed``.
     """
 
-    def __init__(
-        self, side: int, epsilon: float, same: bool, excitation: tuple[Callable[[], Layer], Callable[[], Layer]]
-    ) -> None:
+    def __init__(self, side: int, epsilon: float, same: bool, excitation: Optional[Excitation] = None) -> None:
         self.features = mx.gluon.nn.HybridSequential()
         self._side, self._epsilon, self._same, self._excitation = side, epsilon, same, excitation
         self._channels = 3
@@ -60,6 +59,7 @@ class Builder:
             self._add(layers, block.wide, 1, 1, 1, block.activation)
         self._add(layers, block.wide, block.kernel, block.stride, block.wide, block.activation)
         if block.squeezed:
+            assert self._excitation is not None
             activation, gate = self._excitation
             layers.add(blocks.SqueezeExcitation(block.wide, block.squeezed, activation(), gate()))
         self._add(layers, block.out, 1, 1, 1, None)

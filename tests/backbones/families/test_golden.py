@@ -14,7 +14,6 @@ from bench import parity
 from bench.drawn import drawn
 from stages.backbones import catalogue, matching, zoo
 from stages.backbones.families import convnext, table
-from stages.backend.mx import mx
 from stages.inference import pixels
 from stages.inference.compile import compiled
 from tests.backbones.families import torch_files
@@ -47,10 +46,8 @@ def file_of(name, library):
 @pytest.mark.parametrize("key", GOLDEN)
 def test_features_are_those_of_the_library(key):
     name, library = key.split()
-    backbone, network = catalogue.find(name), zoo.build(name)
-    tensors = matching.for_network(name, file_of(name, library), Path("weights"))
-    values = {parameter.name: mx.nd.array(tensors[k]) for k, parameter in zoo.named_parameters(network).items()}
-    network.collect_params().load_dict(values, ctx=mx.cpu())
+    backbone = catalogue.find(name)
+    network = zoo.filled(name, matching.for_network(name, file_of(name, library), Path("weights")))
     pictures = parity.photos()[: len(GOLDEN[key])]
     batch = pixels.normalise(np.stack([pixels.pixels(picture, backbone, "crop") for picture in pictures]), backbone)
     found = compiled(zoo.body(network, "pool"), batch.shape)(batch).asnumpy()
