@@ -3,13 +3,12 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.pictures import encoded, photo
 from bench.weights import save_random
@@ -115,8 +114,8 @@ def body(name: str, folder: Path) -> zoo.Layer:
     return zoo.body(network, cut_of(backbone, "auto"))
 
 
-def ready(name: str, precision: str, batch: int, folder: Path) -> Callable[[NDArray[np.float32]], Any]:
-    """The compiled body of ``name`` for batches of so many images, as ``inference.compile`` returns it."""
+def ready(name: str, precision: str, batch: int, folder: Path) -> compile.Network:
+    """The compiled body of ``name`` for batches of so many images."""
     calibration = None
     if precision == "int8":
         calibration = calibrate.Calibration.from_json((folder / f"{name}.calibration.json").read_text())

@@ -4,9 +4,9 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,17 @@ from stages.backbones import catalogue, zoo
 from stages.backbones.catalogue import Backbone
 from stages.backend import devices
 from stages.common.errors import InputError
-from stages.dataset.files.decode import decode
 from stages.dataset.files.places import Place, contents
 from stages.dataset.files.stores import Unreadable
 from stages.features.stored.recipe import Recipe
 from stages.inference import pixels
 from stages.inference.calibrate import Calibration
-from stages.inference.compile import compiled
+from stages.inference.compile import Network, compiled
 from stages.inference.environment import check
+from stages.inference.filling import Fill, Row, filler
+from stages.inference.layout import Batch, Layout
+from stages.inference.raster import raster
 
-Image = NDArray[np.uint8]  # (size, size, 3)
 Features = NDArray[np.float32]  # (n, dim)
 
 
@@ -77,29 +78,44 @@ def set_up(
     data = parameters if isinstance(parameters, bytes) else parameters.read_bytes()
     body = zoo.body(zoo.loaded(recipe.backbone, data, sha256=recipe.weights), recipe.cut)
     backbone = catalogue.find(recipe.backbone)
-    forward = _network(device, body, backbone, recipe.precision, calibration, batch_size)
-    pixels_of = partial(_pixels, backbone=backbone, resize=recipe.resize)
-    pool = ThreadPoolExecutor(threads)
+    prepared = cache(partial(_prepared, body, backbone, recipe.precision, device, calibration))
+    fill, pool = filler(backbone, recipe.resize), ThreadPoolExecutor(threads)
+    told_of_memory = partial(devices.memory_of, device, "runtime.batch_size")
 
     def start(chunk: Chunk) -> Finish:
+        # Few batch sizes, so that few graphs are compiled. A row without an image is computed for nothing.
+        with told_of_memory():
+            network, batch = prepared(min(batch_size, 1 << (len(chunk.digests) - 1).bit_length()))
         begun = time.perf_counter()
         files = found_by(pool, chunk) if chunk.files is None else chunk.files
         if files is None:
             return lambda: BLIND
-        found = list(pool.map(pixels_of, files, chunk.paths))
-        images = [image for image in found if not isinstance(image, InputError)]
-        errors = {digest: error for digest, error in zip(chunk.digests, found) if isinstance(error, InputError)}
+        put = partial(_put, fill=fill, layout=network.layout, least=pixels.least_side(backbone))
+        found = list(pool.map(put, files, chunk.paths, batch))
+        errors = {digest: error for digest, error in zip(chunk.digests, found) if error}
+        good = [row for row, error in enumerate(found) if not error]
         decode_seconds = time.perf_counter() - begun
-        features_of_images = forward(images)
+        with told_of_memory():
+            output = network.run(batch)
 
         def finish() -> Result:
             waiting = time.perf_counter()
-            features = features_of_images()
+            with told_of_memory():
+                features = output.asnumpy()[good]
             return Result(features, errors, decode_seconds, time.perf_counter() - waiting)
 
         return finish
 
     return start
+
+
+def _prepared(
+    body: zoo.Layer, backbone: Backbone, precision: str, device: str, calibration: Optional[Calibration], count: int
+) -> tuple[Network, Batch]:
+    """The network for batches of ``count`` images, and a batch to put them into."""
+    shape = (count, 3, backbone.size, backbone.size)
+    network = compiled(body, shape, precision, devices.context(device), calibration)
+    return network, network.layout.zeros()
 
 
 def found_by(pool: Executor, chunk: Chunk) -> Optional[Sequence[bytes]]:
@@ -114,44 +130,10 @@ def _sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _network(
-    device: str,
-    body: zoo.Layer,
-    backbone: Backbone,
-    precision: str,
-    calibration: Optional[Calibration],
-    batch_size: int,
-) -> Callable[[Sequence[Image]], Callable[[], Features]]:
-    """A function that begins to compute the features of images, and returns one that waits for them."""
-    context = devices.context(device)
-    networks: dict[tuple[int, ...], Callable[[Features], Any]] = {}
-
-    def start(images: Sequence[Image]) -> Callable[[], Features]:
-        if not images:
-            return lambda: np.empty((0, 0), np.float32)
-        # Few batch sizes, so that few graphs are compiled; the rest of a batch is padding.
-        size = min(batch_size, 1 << (len(images) - 1).bit_length())
-        shape = (size, 3, backbone.size, backbone.size)
-        batch = np.empty(shape, np.float32)
-        batch[len(images) :] = 0
-        pixels.normalise(np.stack(images), backbone, out=batch[: len(images)])
-        with devices.memory_of(device, "runtime.batch_size"):
-            if shape not in networks:
-                networks[shape] = compiled(body, shape, precision, context, calibration)
-            output = networks[shape](batch)
-
-        def finish() -> Features:
-            with devices.memory_of(device, "runtime.batch_size"):
-                return output.asnumpy()[: len(images)]
-
-        return finish
-
-    return start
-
-
-def _pixels(data: bytes, path: str, backbone: Backbone, resize: str) -> Union[Image, InputError]:
-    """The image's pixels (size, size, 3), or the InputError that says why it has none."""
+def _put(data: bytes, path: str, row: Row, fill: Fill, layout: Layout, least: int) -> Optional[InputError]:
+    """Puts the image of a file into its ``row`` of a batch; returns the InputError that says why that cannot be."""
     try:
-        return pixels.pixels(decode(data, path, pixels.least_side(backbone)), backbone, resize)
+        fill(raster(data, path, least), layout, row)
     except InputError as error:
         return error
+    return None

@@ -9,17 +9,35 @@ it is computed as a convolution too (see ``rewrite``). One OpenMP thread is assu
 """
 
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from stages.backend.mx import mx
 from stages.inference import quantize
 from stages.inference.calibrate import Calibration
 from stages.inference.environment import check
 from stages.inference.graph import Shape
-from stages.inference.simplify import Batch, block, simplified
+from stages.inference.layout import Batch, Layout
+from stages.inference.simplify import block, simplified
 
 # Part of the fingerprint of every stored feature: raise it when a change in this package changes their bytes.
 VERSION = 3
+
+
+class Network(NamedTuple):
+    """A body, compiled for batches of one shape.
+
+    layout: of the batches that ``run`` takes, float32. run: returns a float32 NDArray (n, dim) on the device, which it
+    goes on computing; the batch may be written to again at once.
+    """
+
+    layout: Layout
+    run: Callable[[Batch], Any]
+
+    def __call__(self, batch: Batch) -> Any:
+        """The same for a batch as images are: (n, 3, size, size), upright."""
+        laid = self.layout.zeros()
+        self.layout.upright(laid)[...] = batch
+        return self.run(laid)
 
 
 def compiled(
@@ -28,7 +46,7 @@ def compiled(
     precision: str = "float32",
     context: Any = None,
     calibration: Optional[Calibration] = None,
-) -> Callable[[Batch], Any]:
+) -> Network:
     """Compiles ``body`` for batches of exactly ``shape``.
 
     body: ``zoo.body`` with float32 parameters.
@@ -37,12 +55,11 @@ def compiled(
     context: the device, by default the CPU.
     calibration: for int8, what ``calibrate.measure`` returned for the same body.
 
-    Returns a function from a float32 array of ``shape`` to a float32 NDArray (n, dim) on ``context``.
     Raises InputError if the device cannot compute in ``precision``.
     """
     context = context or mx.cpu()
     check(precision, context.device_type)
-    symbol, parameters, lay = simplified(body, shape, precision, context.device_type)
+    symbol, parameters, layout = simplified(body, shape, precision, context.device_type)
     if precision == "int8":
         if calibration is None:
             raise ValueError("int8 needs the calibration of the body")
@@ -50,5 +67,5 @@ def compiled(
         symbol, parameters = quantize.quantized(symbol, parameters, calibration.ranges, calibration.corrections)
     elif context.device_type == "cpu":
         symbol = symbol.get_backend_symbol("MKLDNN")
-    run = block(symbol, parameters, context)
-    return lambda batch: run(mx.nd.array(lay(batch), ctx=context))
+    computed = block(symbol, parameters, context)
+    return Network(layout, lambda laid: computed(mx.nd.array(laid, ctx=context)))

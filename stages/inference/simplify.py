@@ -1,20 +1,16 @@
 """From a frozen body to the graph that is compiled: simplified for one batch shape and one precision."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.backend import cpu
 from stages.backend.mx import mx
 from stages.inference import graph
 from stages.inference.graph import Shape, Symbol
+from stages.inference.layout import Layout
 from stages.inference.rewrite import BFLOAT16, FLOAT32, NDArrays, rewrite
-
-Batch = NDArray[np.float32]  # (n, channels, size, size)
-Layout = Callable[[Batch], Batch]
 
 # oneDNN's fast kernels with AVX-512 take channels by 16; with others in between, maps are forever laid out anew.
 # Without AVX-512 what is filled up only costs (bench.settings).
@@ -26,8 +22,8 @@ _DTYPES = {"bfloat16": BFLOAT16, "float16": np.dtype(np.float16)}
 def simplified(body: Any, shape: Shape, precision: str, kind: str) -> tuple[Symbol, NDArrays, Layout]:
     """The graph of the Gluon ``body`` for batches of ``shape`` (n, 3, size, size) in ``precision``.
 
-    kind: of the device, "cpu" or "gpu". Returns the symbol, NDArrays on the CPU by name, and the function that turns
-    a batch of ``shape`` into the symbol's "data".
+    kind: of the device, "cpu" or "gpu". Returns the symbol, NDArrays on the CPU by name, and how the symbol's "data" is
+    laid out.
     """
     symbol, arrays = graph.trace(body)
     rotated = graph.gains_by_rotation(symbol, shape)
@@ -38,23 +34,7 @@ def simplified(body: Any, shape: Shape, precision: str, kind: str) -> tuple[Symb
     channels = 4 if precision == "bfloat16" else 3
     dtype = _DTYPES.get(precision, FLOAT32)
     symbol, parameters = rewrite(symbol, arrays, shape, dtype, rotated, multiple, channels)
-    return symbol, parameters, layout(shape, rotated, channels)
-
-
-def layout(shape: Shape, rotated: bool, channels: int) -> Layout:
-    """A function that lays batches of ``shape`` out as the graph expects them, in the same memory every time.
-
-    rotated: by 180°. channels: how many, those behind the image's own being 0.
-    """
-    if not rotated and channels == shape[1]:
-        return np.asarray
-    laid = np.zeros((shape[0], channels, *shape[2:]), np.float32)
-
-    def lay(batch: Batch) -> Batch:
-        laid[:, : shape[1]] = batch[:, :, ::-1, ::-1] if rotated else batch
-        return laid
-
-    return lay
+    return symbol, parameters, Layout(shape[0], shape[2], rotated, channels)
 
 
 def block(symbol: Symbol, parameters: NDArrays, context: Any) -> Any:

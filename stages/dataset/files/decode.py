@@ -1,9 +1,11 @@
 """From the bytes of an image file to an upright RGB image."""
 
+import contextlib
 import functools
 import io
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Optional
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -15,6 +17,9 @@ VERSION = 2
 
 # Raised whenever a file is refused that was an image before.
 STRICTNESS = 1
+
+# Pillow's names of the formats whose pixels are a JPEG.
+JPEG = ("JPEG", "MPO")
 
 # By EXIF orientation; 1 is upright.
 UPRIGHT = {
@@ -42,18 +47,28 @@ def decode(data: bytes, name: str, least: Optional[int] = None) -> Image.Image:
     Raises InputError for what is not an image, cut short, or larger than ``MAX_PIXELS``, and for one of other numbers
     than whole ones of up to 16 bits from black: what is white in it the file does not tell.
     """
+    with opened(data, name, least) as image:
+        image.load()
+        return rgb(upright(image))
+
+
+@contextlib.contextmanager
+def opened(data: bytes, name: str, least: Optional[int] = None) -> Iterator[Image.Image]:
+    """The image file ``data`` with its header read and its pixels not yet; its ``size`` is that which these will have.
+
+    Arguments and errors, those of what the block does with the image included, are :func:`decode`'s.
+    """
     if not data:
         raise InputError(f"{name} is empty (0 bytes)")
     with _SILENCING:
         _silence_warnings()
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if least is not None and image.format in ("JPEG", "MPO"):
+            if least is not None and image.format in JPEG:
                 image.draft("RGB", (least, least))
             if _is_measured(image):
                 raise InputError(f"{name} holds other numbers than 8 or 16 bits of brightness: save it with such")
-            image.load()
-            return _rgb(_upright(image))
+            yield image
     except UnidentifiedImageError:
         raise InputError(f"{name} is not an image of a kind that can be read") from None
     except InputError:
@@ -83,13 +98,20 @@ def _is_measured(image: Image.Image) -> bool:
     return signed in (2, (2,)) or (sixteen and (bits not in (16, (16,)) or from_white == 0))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def turn(image: Image.Image) -> Optional[Image.Transpose]:
+    """What makes ``image`` upright, by its EXIF block; None where it is."""
+    return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """``image``, upright by its EXIF block."""
     # ImageOps.exif_transpose also writes the EXIF block anew, and fails where any entry of it is odd.
-    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return image if turn is None else image.transpose(turn)
+    needed = turn(image)
+    return image if needed is None else image.transpose(needed)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
+    """``image`` as one of mode "RGB"; see :func:`decode`."""
     if image.mode.startswith("I"):
         import numpy as np  # most images do without it, and it takes its time to load
 
