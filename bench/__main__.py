@@ -8,7 +8,8 @@ from datetime import date
 from itertools import chain
 from pathlib import Path
 
-from bench import forward, precision, table, training, workers
+from bench import files, forward, precision, table, training, workers
+from bench.contest import CORES
 from bench.prepare import prepare
 from bench.stamps import stamp
 
@@ -21,15 +22,15 @@ def main() -> None:
         folder = Path(place)
         prepare(folder)
         for row in chain(
+            files.rows(folder),
             forward.rows(folder),
-            forward.rows(folder, "files"),
             workers.rows(folder),
             training.rows(folder),
             precision.rows(),
         ):
             print(row, flush=True)
             found.append(row)
-    heading = f"# Benchmarks\n\n`make bench` on {forward.CORES} cores of {processor()}, {date.today()}.\n\n"
+    heading = f"# Benchmarks\n\n`make bench` on {CORES} cores of {processor()}, {date.today()}.\n\n"
     (DOCS / "bench.md").write_text(f"{heading}![The ratios](bench.png)\n\n{table.markdown(found)}", encoding="utf-8")
     table.plot(found, DOCS / "bench.png")
     stamp(DOCS / "bench.png", [DOCS / "bench.md"])

@@ -1,11 +1,13 @@
 """One engine that runs one network, as a process that is told by lines on stdin how many batches to run.
 
 ``python engine.py ENGINE NETWORK PRECISION INPUT THREADS FOLDER`` answers "ready", then every line ``n`` with the
-seconds that n batches took. INPUT: "pixels" (float32, in memory) or "files" (JPEG on disk to features on disk).
+seconds that n batches took. INPUT: "pixels" (float32, in memory), or the folder of JPEGs in FOLDER that are to become
+features on disk, and by what they are decoded: "photos:pillow", "photos:simplejpeg"; headstart does that its own way.
 FOLDER is what ``bench.prepare`` has filled. Runs in the environment of headstart or of its peers, and imports only
 what the engine needs.
 """
 
+import hashlib
 import io
 import itertools
 import json
@@ -33,6 +35,38 @@ def headstart(network: str, precision: str, threads: int, folder: Path) -> Run:
 
     run = prepare.ready(network, precision, BATCH, folder)
     return lambda batches: (run(batch).asnumpy() for batch in batches)
+
+
+def headstart_from_files(network: str, precision: str, threads: int, folder: Path, photos: Path) -> Run:
+    """As a worker of ``featurize``, which reads and checks the files itself: the batches are not looked at."""
+    from bench import prepare
+    from stages.dataset.files.places import Place
+    from stages.features import extract
+    from stages.preprocessing import filling
+
+    # As for all but the first images of many.
+    filling.FEW = 0
+    start = prepare.worker(network, precision, threads, BATCH, folder)
+    paths = sorted(photos.iterdir())
+    digests = [hashlib.sha256(path.read_bytes()).digest() for path in paths]
+    places = [Place(str(path)) for path in paths]
+    rows = itertools.cycle(np.split(np.arange(len(paths)), len(paths) // BATCH))
+
+    def chunk() -> extract.Chunk:
+        its = next(rows)
+        return extract.Chunk([paths[i].name for i in its], [digests[i] for i in its], [places[i] for i in its])
+
+    def results(batches: Iterable[Batch]) -> Iterator[Features]:
+        finish = None
+        for _ in batches:
+            following = start(chunk())
+            if finish:
+                yield finish().features
+            finish = following
+        if finish:
+            yield finish().features
+
+    return results
 
 
 def with_torch(network: str, precision: str, threads: int, folder: Path, channels_last: bool = False) -> Run:
@@ -120,7 +154,7 @@ def from_memory(network: str, folder: Path) -> Iterator[Batch]:
     return itertools.cycle(np.split(images, len(images) // BATCH))
 
 
-def from_files(network: str, threads: int, folder: Path) -> Iterator[Batch]:
+def from_files(network: str, threads: int, folder: Path, photos: Path, decoder: str) -> Iterator[Batch]:
     """Batches without end from JPEG files, decoded while the one before is computed, as a careful script does it."""
     from PIL import Image
 
@@ -128,16 +162,25 @@ def from_files(network: str, threads: int, folder: Path) -> Iterator[Batch]:
     resample = getattr(Image.Resampling, given["interpolation"].upper())
     scale = np.float32(1 / (255 * np.array(given["std"], np.float32))).reshape(3, 1, 1)
     shift = np.float32(np.array(given["mean"]) / given["std"]).reshape(3, 1, 1)
+    least = int(2 * given["size"] / given["crop"])
+
+    def opened(data: bytes) -> Any:
+        if decoder == "pillow":
+            image = Image.open(io.BytesIO(data))
+            image.draft("RGB", (least, least))
+            return image.convert("RGB")
+        import simplejpeg
+
+        return Image.fromarray(simplejpeg.decode_jpeg(data, min_height=least, min_width=least, min_factor=2))
 
     def decode(path: Path) -> NDArray[np.float32]:
-        with Image.open(io.BytesIO(path.read_bytes())) as file:
-            image = file.convert("RGB")
-            side = given["crop"] * min(image.size)
-            left, top = (image.width - side) / 2, (image.height - side) / 2
-            box = (left, top, left + side, top + side)
-            return np.asarray(image.resize((given["size"],) * 2, resample, box)).transpose(2, 0, 1) * scale - shift
+        image = opened(path.read_bytes())
+        side = given["crop"] * min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        box = (left, top, left + side, top + side)
+        return np.asarray(image.resize((given["size"],) * 2, resample, box)).transpose(2, 0, 1) * scale - shift
 
-    paths = itertools.cycle(sorted((folder / "photos").iterdir()))
+    paths = itertools.cycle(sorted(photos.iterdir()))
     with ThreadPoolExecutor(threads) as pool:
         ahead = [pool.submit(decode, path) for path in itertools.islice(paths, 2 * BATCH)]
         while True:
@@ -145,15 +188,25 @@ def from_files(network: str, threads: int, folder: Path) -> Iterator[Batch]:
             ahead += [pool.submit(decode, path) for path in itertools.islice(paths, BATCH)]
 
 
+def ready(engine: str, network: str, precision: str, source: str, threads: int, folder: Path) -> tuple[Run, Any]:
+    """The engine, and what it is to run on, without end."""
+    if source == "pixels":
+        return ENGINES[engine](network, precision, threads, folder), from_memory(network, folder)
+    name, decoder = source.split(":")
+    if engine == "headstart":
+        return headstart_from_files(network, precision, threads, folder, folder / name), itertools.repeat(None)
+    run = ENGINES[engine](network, precision, threads, folder)
+    return run, from_files(network, threads, folder, folder / name, decoder)
+
+
 def main() -> None:
     engine, network, precision, source, count, place = sys.argv[1:]
-    threads, folder = int(count), Path(place)
-    results = ENGINES[engine](network, precision, threads, folder)
-    batches = from_memory(network, folder) if source == "pixels" else from_files(network, threads, folder)
+    folder = Path(place)
+    results, batches = ready(engine, network, precision, source, int(count), folder)
 
     def run(count: int) -> None:
         for number, features in enumerate(results(itertools.islice(batches, count))):
-            if source == "files":
+            if source != "pixels":
                 np.save(folder / f"{os.getpid()}-{number % 4}.npy", features)
 
     run(2)

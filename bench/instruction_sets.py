@@ -54,8 +54,8 @@ def _cut_out(photo: Image.Image) -> Image.Image:
 def computed(precision: str, timed: bool) -> Computed:
     """The features of all :func:`pictures`, by this process, which has not loaded MXNet yet."""
     from stages.backbones import catalogue
-    from stages.inference import pixels
     from stages.inference.environment import environment
+    from stages.preprocessing import pixels
 
     backbone = catalogue.find(NAME)
     os.environ.update(environment(backbone, precision))

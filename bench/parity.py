@@ -25,8 +25,9 @@ from stages.backbones import catalogue, matching, zoo
 from stages.backbones.files.read import read
 from stages.common.errors import InputError
 from stages.dataset.files.decode import decode
-from stages.inference import calibrate, pixels
+from stages.inference import calibrate
 from stages.inference.compile import compiled
+from stages.preprocessing import pixels
 
 Features = NDArray[np.float32]  # (photos, dim)
 

@@ -22,9 +22,12 @@ from stages.common.errors import InputError
 from stages.dataset.files.decode import decode
 from stages.exports import onnx
 from stages.exports.graph import Graph
-from stages.inference import calibrate, compile, pictures, pixels
+from stages.features import extract
+from stages.features.stored.recipe import Recipe
+from stages.inference import calibrate, compile, pictures
 from stages.inference.environment import check
 from stages.inference.graph import trace
+from stages.preprocessing import pixels
 
 NETWORKS = ("efficientnet_lite0", "vgg16")
 # Those that PyTorch's libraries have too, and so the peers take from there.
@@ -62,12 +65,12 @@ def computable(precision: str, name: Optional[str] = None) -> bool:
     return True
 
 
-def save_photos(folder: Path) -> list[bytes]:
-    """Writes ``<folder>/photos/<n>.jpg``; returns their bytes."""
-    (folder / "photos").mkdir()
-    files = [encoded(photo(seed, (500, 375)), "JPEG", quality=90) for seed in range(PHOTOS)]
+def save_photos(folder: Path, name: str = "photos", size: tuple[int, int] = (500, 375)) -> list[bytes]:
+    """Writes ``<folder>/<name>/<n>.jpg``; returns their bytes."""
+    (folder / name).mkdir()
+    files = [encoded(photo(seed, size), "JPEG", quality=90) for seed in range(PHOTOS)]
     for number, data in enumerate(files):
-        (folder / "photos" / f"{number:03}.jpg").write_bytes(data)
+        (folder / name / f"{number:03}.jpg").write_bytes(data)
     return files
 
 
@@ -116,8 +119,20 @@ def body(name: str, folder: Path) -> zoo.Layer:
 
 def ready(name: str, precision: str, batch: int, folder: Path) -> compile.Network:
     """The compiled body of ``name`` for batches of so many images."""
-    calibration = None
-    if precision == "int8":
-        calibration = calibrate.Calibration.from_json((folder / f"{name}.calibration.json").read_text())
     size = BACKBONES[name].size
-    return compile.compiled(body(name, folder), (batch, 3, size, size), precision, calibration=calibration)
+    shape = (batch, 3, size, size)
+    return compile.compiled(body(name, folder), shape, precision, calibration=_calibration(name, precision, folder))
+
+
+def worker(name: str, precision: str, threads: int, batch: int, folder: Path) -> extract.Start:
+    """What a worker of ``featurize`` on this CPU is, for chunks of so many images."""
+    weights = parameters.read_info(folder / name).sha256
+    recipe = Recipe(name, cut_of(BACKBONES[name], "auto"), "crop", precision, weights, "")
+    calibration = _calibration(name, precision, folder)
+    return extract.set_up("cpu(0)", threads, recipe, folder / name / zoo.FILE, calibration, batch)
+
+
+def _calibration(name: str, precision: str, folder: Path) -> Optional[calibrate.Calibration]:
+    if precision != "int8":
+        return None
+    return calibrate.Calibration.from_json((folder / f"{name}.calibration.json").read_text())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.forward import CORES
+from bench.contest import CORES
 from bench.instruction_sets import BATCH
 from bench.prepare import computable, ready, save_weights
 from stages.backbones.catalogue import BACKBONES

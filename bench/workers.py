@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import psutil
 
+from bench.contest import CORES, Contestant, running
 from bench.engine import BATCH
-from bench.forward import CORES, running
 from bench.pictures import encoded, photo
 from bench.prepare import prepare
 from bench.table import Row, memory_row
@@ -84,7 +84,7 @@ def rows(folder: Path) -> Iterator[Row]:
     """Yields the rows of the table; ``folder`` is from ``prepare``."""
     for name, aim in AIMS.items():
         pairs = []
-        with running("headstart", name, "float32", "pixels", CORES, folder) as alone:
+        with running(Contestant("headstart", CORES), name, "float32", folder) as alone:
             for _ in range(ROUNDS):
                 pairs.append((rate(name, folder), alone(RUNS[name][1] // BATCH // CORES)))
         ratio = statistics.median(whole / forward for whole, forward in pairs)

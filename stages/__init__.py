@@ -16,6 +16,7 @@ The packages, from the ground up; each imports only those above it in this list:
     common                      errors, files, params, where everything is
     backend, dataset, engines   MXNet; images and lists; who computes
     backbones                   pretrained networks and their weights files
+    preprocessing               from an image file to a network's input
     inference                   a network made fast for features
     features                    from image bytes to stored vectors
     classifier                  what lies behind the cut: the head, its training and its scores

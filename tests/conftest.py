@@ -32,7 +32,7 @@ def weights_file(tmp_path_factory):
     from bench.weights import save_random
     from stages.backbones import catalogue, zoo
     from stages.backend.mx import mx
-    from stages.inference import pixels
+    from stages.preprocessing import pixels
 
     backbone, network = catalogue.find(BACKBONE), zoo.build(BACKBONE)
     path = save_random(BACKBONE, tmp_path_factory.mktemp("weights") / "random.params")

@@ -28,6 +28,7 @@ FLOORS = (
     ("common",),
     ("backend", "dataset", "engines"),
     ("backbones",),
+    ("preprocessing",),
     ("inference",),
     ("features",),
     ("classifier",),

@@ -10,7 +10,7 @@ from stages.classifier.model.trained import HeadInfo
 from stages.classifier.scores import TestMetrics
 from stages.common.settings.params import Dataset
 from stages.exports.onnx import OPSET
-from stages.inference import pixels
+from stages.preprocessing import pixels
 
 CROP = """\
 side = {crop!r} * min(image.size)

@@ -18,13 +18,13 @@ from stages.common.errors import InputError
 from stages.dataset.files.places import Place, contents
 from stages.dataset.files.stores import Unreadable
 from stages.features.stored.recipe import Recipe
-from stages.inference import pixels
 from stages.inference.calibrate import Calibration
 from stages.inference.compile import Network, compiled
 from stages.inference.environment import check
-from stages.inference.filling import Fill, Row, filler
-from stages.inference.layout import Batch, Layout
-from stages.inference.raster import raster
+from stages.preprocessing import pixels
+from stages.preprocessing.filling import Fill, Row, filler
+from stages.preprocessing.layout import Batch, Layout
+from stages.preprocessing.raster import raster
 
 Features = NDArray[np.float32]  # (n, dim)
 

@@ -11,7 +11,8 @@ from stages.common.settings import params
 from stages.dataset.files import decode
 from stages.features import calibrations
 from stages.features.stored.recipe import Recipe
-from stages.inference import compile, pixels
+from stages.inference import compile
+from stages.preprocessing import pixels
 
 # Raised whenever the same image and weights would give other features than before for a reason not listed below.
 FORMAT = 1

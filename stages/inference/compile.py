@@ -16,8 +16,8 @@ from stages.inference import quantize
 from stages.inference.calibrate import Calibration
 from stages.inference.environment import check
 from stages.inference.graph import Shape
-from stages.inference.layout import Batch, Layout
 from stages.inference.simplify import block, simplified
+from stages.preprocessing.layout import Batch, Layout
 
 # Part of the fingerprint of every stored feature: raise it when a change in this package changes their bytes.
 VERSION = 3

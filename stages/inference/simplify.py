@@ -9,8 +9,8 @@ from stages.backend import cpu
 from stages.backend.mx import mx
 from stages.inference import graph
 from stages.inference.graph import Shape, Symbol
-from stages.inference.layout import Layout
 from stages.inference.rewrite import BFLOAT16, FLOAT32, NDArrays, rewrite
+from stages.preprocessing.layout import Layout
 
 # oneDNN's fast kernels with AVX-512 take channels by 16; with others in between, maps are forever laid out anew.
 # Without AVX-512 what is filled up only costs (bench.settings).

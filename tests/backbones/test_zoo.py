@@ -20,8 +20,8 @@ from stages.backend.mx import mx
 from stages.common.disk.files import sha256
 from stages.common.errors import InputError
 from stages.dataset.files.decode import decode
-from stages.inference import pixels
 from stages.inference.compile import compiled
+from stages.preprocessing import pixels
 from tests import reference
 from tests.conftest import BACKBONE
 

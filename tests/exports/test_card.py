@@ -19,7 +19,7 @@ from stages.classifier.model import trained as classifier
 from stages.common.settings import params
 from stages.dataset.files.decode import decode
 from stages.exports import card
-from stages.inference import pixels
+from stages.preprocessing import pixels
 from tests.conftest import BACKBONE
 from tests.exports.running import TOLERANCE
 

@@ -20,7 +20,7 @@ from stages.features import compute as module
 from stages.features import database, identity
 from stages.features.compute import compute
 from stages.features.extract import BLIND, Result, found_by
-from stages.inference import pixels
+from stages.preprocessing import pixels
 from tests.conftest import BACKBONE
 
 FEATURIZE = params.Featurize(resize="crop", precision="float32", dtype="float16")

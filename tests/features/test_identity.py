@@ -12,8 +12,9 @@ from stages.common.settings import params
 from stages.dataset.files import decode
 from stages.features import calibrations, identity
 from stages.features.stored.recipe import Recipe
-from stages.inference import compile, pixels
+from stages.inference import compile
 from stages.inference.calibrate import Calibration
+from stages.preprocessing import pixels
 from tests.conftest import BACKBONE
 
 FEATURIZE = params.Featurize(resize="crop", precision="float32", dtype="float16")

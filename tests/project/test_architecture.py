@@ -63,14 +63,20 @@ def test_a_worker_needs_neither_params_nor_the_store():
 
 @pytest.mark.parametrize("stage", ["images", "split"])
 def test_the_data_set_knows_nothing_of_networks_but_their_names(stage):
-    known = {m for m in closure(f"stages/{stage}.py") if package(m) in ("backend", "backbones", "inference")}
+    known = {
+        m for m in closure(f"stages/{stage}.py") if package(m) in ("backend", "backbones", "preprocessing", "inference")
+    }
     assert known <= {"stages/backbones/catalogue.py"}
 
 
 def test_evaluate_knows_nothing_of_how_features_are_computed():
     # But for the pixels, which the report shows.
-    known = {module for module in closure("stages/evaluate.py") if package(module) in ("inference", "engines")}
-    assert known == {"stages/inference/pixels.py"}
+    known = {
+        module
+        for module in closure("stages/evaluate.py")
+        if package(module) in ("preprocessing", "inference", "engines")
+    }
+    assert known == {"stages/preprocessing/pixels.py"}
 
 
 @pytest.mark.parametrize("module", [*MODULES, *BENCH])

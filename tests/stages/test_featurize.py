@@ -25,7 +25,7 @@ from stages.dataset.files.places import Place
 from stages.features import identity
 from stages.features.stored import records
 from stages.features.stored.records import FeaturesInfo
-from stages.inference import pixels
+from stages.preprocessing import pixels
 from tests.conftest import BACKBONE
 
 

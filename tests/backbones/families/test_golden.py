@@ -14,8 +14,8 @@ from bench import parity
 from bench.drawn import drawn
 from stages.backbones import catalogue, matching, zoo
 from stages.backbones.families import convnext, table
-from stages.inference import pixels
 from stages.inference.compile import compiled
+from stages.preprocessing import pixels
 from tests.backbones.families import torch_files
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())

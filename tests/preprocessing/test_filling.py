@@ -10,10 +10,10 @@ from PIL import Image
 
 from bench.pictures import photo
 from stages.backbones.catalogue import BACKBONES
-from stages.inference import filling
-from stages.inference.filling import filler
-from stages.inference.layout import Layout
-from stages.inference.pixels import normalise, pixels
+from stages.preprocessing import filling
+from stages.preprocessing.filling import filler
+from stages.preprocessing.layout import Layout
+from stages.preprocessing.pixels import normalise, pixels
 
 SIZES = [
     (500, 375),
@@ -78,7 +78,7 @@ def test_it_is_pillow_for_few_images_and_for_all_where_there_is_no_numba(monkeyp
     assert loaded == [1]
     monkeypatch.undo()
     filling._resample.cache_clear()
-    monkeypatch.setitem(sys.modules, "stages.inference.resampling", None)
+    monkeypatch.setitem(sys.modules, "stages.preprocessing.resampling", None)
     assert filling._resample() is None
     filling._resample.cache_clear()
 

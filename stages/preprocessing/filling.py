@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backbones.catalogue import Backbone
-from stages.inference import pixels
-from stages.inference.layout import Layout
-from stages.inference.raster import Raster, picture
+from stages.preprocessing import pixels
+from stages.preprocessing.layout import Layout
+from stages.preprocessing.raster import Raster, picture
 
 Row = NDArray[np.float32]  # (channels, size, size) of a batch
 Fill = Callable[[Raster, Layout, Row], None]
@@ -46,7 +46,7 @@ def filler(backbone: Backbone, resize: str) -> Fill:
 def _resample() -> Optional[Callable[..., Any]]:
     """``resampling.resample``; None where there is no Numba for this machine."""
     try:
-        from stages.inference.resampling import resample
+        from stages.preprocessing.resampling import resample
     except ImportError:
         return None
     return resample

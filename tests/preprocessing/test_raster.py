@@ -10,8 +10,8 @@ from PIL import Image
 from bench.pictures import encoded, photo
 from stages.common.errors import InputError
 from stages.dataset.files.decode import decode
-from stages.inference import raster as module
-from stages.inference.raster import picture, raster
+from stages.preprocessing import raster as module
+from stages.preprocessing.raster import picture, raster
 
 SIZES = [(500, 375), (1199, 801), (17, 13), (1, 1), (3000, 40), (513, 512)]
 

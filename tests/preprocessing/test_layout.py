@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.inference.layout import Layout
+from stages.preprocessing.layout import Layout
 from tests.inference.bodies import images
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from bench.pictures import encoded, photo
 from stages.backbones.catalogue import BACKBONES
 from stages.dataset.files.decode import decode
-from stages.inference.pixels import least_side, normalise, pixels
+from stages.preprocessing.pixels import least_side, normalise, pixels
 
 PHOTO = photo(1, (75, 50))
 LITE0 = BACKBONES["efficientnet_lite0"]
