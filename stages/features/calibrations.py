@@ -15,7 +15,7 @@ from stages.common.errors import InputError
 from stages.engines import local
 from stages.engines.contract import Work
 from stages.features.stored.recipe import Recipe
-from stages.inference import compile
+from stages.inference import calibrate, compile
 from stages.inference.calibrate import Calibration, measure
 
 FOLDER = "calibrations"
@@ -61,7 +61,7 @@ def remove(folder: Path) -> None:
 
 
 def _key(recipe: Recipe) -> str:
-    parts = [recipe.weights, recipe.backbone, recipe.cut, compile.VERSION, mxnet_version()]
+    parts = [recipe.weights, recipe.backbone, recipe.cut, compile.VERSION, calibrate.VERSION, mxnet_version()]
     return _sha256(json.dumps(parts))
 
 

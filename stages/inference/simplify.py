@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.backend import cpu
 from stages.backend.mx import mx
-from stages.inference import graph
+from stages.inference import graph, idle
 from stages.inference.graph import Shape, Symbol
 from stages.inference.rewrite import BFLOAT16, FLOAT32, NDArrays, rewrite
 from stages.preprocessing.layout import Layout
@@ -34,6 +34,8 @@ def simplified(body: Any, shape: Shape, precision: str, kind: str) -> tuple[Symb
     channels = 4 if precision == "bfloat16" else 3
     dtype = _DTYPES.get(precision, FLOAT32)
     symbol, parameters = rewrite(symbol, arrays, shape, dtype, rotated, multiple, channels)
+    if precision == "int8":
+        parameters = idle.lent(symbol, parameters, shape)
     return symbol, parameters, Layout(shape[0], shape[2], rotated, channels)
 
 

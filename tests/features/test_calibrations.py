@@ -66,9 +66,10 @@ def test_another_body_has_one_of_its_own(cache, measured, parts):
     assert len(measured) == len(kept(cache)) == 2
 
 
-def test_another_way_to_measure_measures_anew(cache, measured, monkeypatch):
+@pytest.mark.parametrize("module", [compile, calibrate])
+def test_another_way_to_measure_measures_anew(cache, measured, monkeypatch, module):
     calibrations.calibration(recipe(), "auto")
-    monkeypatch.setattr(compile, "VERSION", compile.VERSION + 1)
+    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
     calibrations.calibration(recipe(), "auto")
     assert len(measured) == 2
 
