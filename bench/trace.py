@@ -1,9 +1,8 @@
 """Where a worker's time goes from files to features: ``python -m bench.trace [PRECISION]``.
 
-EfficientNet-Lite0 on JPEGs of 500×375, by ``featurize``'s own driver and workers. For each worker, of the time between
-its third batch and its last: what it decoded and put into batches, what it waited for the network, what it waited for
-the driver, and how busy its core was. On a CPU the network computes while the next batch is decoded, by the same core,
-so only a core that is not busy is lost.
+EfficientNet-Lite0 on JPEGs of 500×375, by ``featurize``'s own driver and workers. For each worker, once the first
+batches are over: the share of its time in which it decoded and put images into batches, in which it waited for the
+network, in which it waited for the driver, and how busy its core was.
 """
 
 import json
@@ -27,17 +26,17 @@ from stages.features import compute, extract, identity
 
 NETWORK, BATCHES, BATCH = "efficientnet_lite0", 40, 32
 # Batches of a worker that are left out: their graph is compiled, and Pillow resizes before machine code is loaded.
-FIRST = 14
+# The last ones are answered without another in between.
+FIRST, LAST = 14, -2
 
 
 class Batch(NamedTuple):
-    """When a worker began and ended to decode a batch and to wait for its features, and its seconds of CPU then."""
+    """When a worker answered, and until then: its seconds of CPU, of decoding and of the network."""
 
-    begun: float
-    decoded: float
-    asked: float
     answered: float
     cpu: float
+    decode: float
+    forward: float
 
 
 def set_up(device: str, threads: int, folder: Path, **given: Any) -> extract.Start:
@@ -45,14 +44,11 @@ def set_up(device: str, threads: int, folder: Path, **given: Any) -> extract.Sta
     start = extract.set_up(device, threads, **given)
 
     def traced(chunk: extract.Chunk) -> extract.Finish:
-        begun = time.perf_counter()
         finish = start(chunk)
-        decoded = time.perf_counter()
 
         def finished() -> extract.Result:
-            asked = time.perf_counter()
             result = finish()
-            batch = Batch(begun, decoded, asked, time.perf_counter(), time.process_time())
+            batch = Batch(time.perf_counter(), time.process_time(), result.decode, result.forward)
             with open(folder / str(os.getpid()), "a") as file:
                 print(json.dumps(batch), file=file)
             return result
@@ -79,18 +75,17 @@ def traces(precision: str) -> list[list[Batch]]:
             setup=partial(set_up, folder=Path(folder)),
         )
         texts = [path.read_text() for path in sorted(Path(folder).iterdir())]
-    return [[Batch(*json.loads(line)) for line in text.splitlines()][FIRST:] for text in texts]
+    return [[Batch(*json.loads(line)) for line in text.splitlines()][FIRST:LAST] for text in texts]
 
 
 def main() -> None:
-    print("| worker | images/s | decoding | waiting for the network | for the driver | core busy |")
+    print("| worker | images/s | decoding | the network | the driver | core busy |")
     print("|---|--:|--:|--:|--:|--:|")
     for number, batches in enumerate(traces(sys.argv[1] if len(sys.argv) > 1 else "float32")):
         whole = batches[-1].answered - batches[0].answered
-        decoding = sum(batch.decoded - batch.begun for batch in batches[1:])
-        waiting = sum(batch.answered - batch.asked for batch in batches[1:])
+        decoding, computing = (sum(each) / whole for each in list(zip(*batches[1:]))[2:])
         busy = (batches[-1].cpu - batches[0].cpu) / whole
-        shares = f"{decoding / whole:.1%} | {waiting / whole:.1%} | {1 - (decoding + waiting) / whole:.1%} | {busy:.1%}"
+        shares = f"{decoding:.1%} | {computing:.1%} | {1 - decoding - computing:.1%} | {busy:.1%}"
         print(f"| {number} | {(len(batches) - 1) * BATCH / whole:.0f} | {shares} |")
 
 

@@ -19,8 +19,8 @@ from stages.common.processes import starting
 from stages.engines.contract import Chunk, Engine, Result, Setup, Work, Worker
 from stages.engines.tasks import Task, Tasks
 
-# Chunks a worker holds at a time: one to compute, one to decode.
-IN_FLIGHT = 2
+# Chunks a worker holds at a time: one to compute, one to decode, one on its way.
+IN_FLIGHT = 3
 
 
 def engine(devices: Sequence[str]) -> Engine:
