@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.backend import cpu, libraries
+from stages.backend import cpu, libraries, postponed
 from stages.common.cores import cores
 from stages.common.errors import InputError, run
 
@@ -102,7 +102,7 @@ def mxnet_version() -> str:
 
 
 def _imported() -> ModuleType:
-    with warnings.catch_warnings(), _hidden(OPTIONAL):
+    with warnings.catch_warnings(), _hidden(OPTIONAL), postponed.operators():
         warnings.simplefilter("ignore")
         import mxnet
     return mxnet

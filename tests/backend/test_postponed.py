@@ -1,0 +1,54 @@
+"""MXNet's operators are compiled when they are first called, and then are what they were."""
+
+import subprocess
+import sys
+
+from stages.backend.mx import mx
+from stages.backend.postponed import MODULES
+from tests.conftest import ROOT
+
+
+def python(program):
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_importing_mxnet_compiles_no_operator_and_leaves_importing_as_it_was():
+    program = f"""
+import builtins, sys
+import numpy
+compiled, finders = [], list(sys.meta_path)
+real = builtins.exec
+builtins.exec = lambda code, *names: (compiled.append(code) if "generic" in str(code) else None, real(code, *names))[1]
+from stages.backend.mx import mx
+mx.nd.ones
+assert sys.meta_path == finders
+assert all(callable(sys.modules[name].exec) for name in {MODULES})
+print(len(compiled))
+"""
+    assert python(program) == ["0"]
+
+
+def test_operators_are_called_named_and_documented_as_ever():
+    assert mx.nd.relu(mx.nd.array([-1, 2])).asnumpy().tolist() == [0, 2]
+    assert mx.nd.relu(mx.nd.array([-1, 3])).asnumpy().tolist() == [0, 3]
+    for operators, module in ((mx.nd, "mxnet.ndarray"), (mx.sym, "mxnet.symbol")):
+        assert operators.Convolution.__name__ == "Convolution"
+        assert operators.Convolution.__module__.startswith(module)
+        assert "num_filter" in operators.Convolution.__doc__
+    assert mx.sym.Convolution(mx.sym.var("x"), num_filter=2, kernel=(1, 1), name="c").list_arguments() == [
+        "x",
+        "c_weight",
+        "c_bias",
+    ]
+
+
+def test_what_an_operator_refuses_it_refuses_as_ever():
+    for wrong in (lambda: mx.nd.relu(1), lambda: mx.sym.Convolution(mx.sym.var("x"), num_filter="many", kernel=(1, 1))):
+        try:
+            wrong()
+        except Exception as error:
+            assert type(error).__name__ in ("AssertionError", "MXNetError", "ValueError", "TypeError")
+        else:
+            raise AssertionError("taken")
