@@ -20,22 +20,23 @@ import builtins, sys
 import numpy
 compiled, finders = [], list(sys.meta_path)
 real = builtins.exec
-builtins.exec = lambda code, *names: (compiled.append(code) if "generic" in str(code) else None, real(code, *names))[1]
+builtins.exec = lambda code, *names: (compiled.append(code) if isinstance(code, str) else None, real(code, *names))[1]
 from stages.backend.mx import mx
 mx.nd.ones
 assert sys.meta_path == finders
 assert all(callable(sys.modules[name].exec) for name in {MODULES})
-print(len(compiled))
+print(sum("def Convolution(" in code or "def relu(" in code for code in compiled), len(compiled) < 100)
+mx.nd.relu(mx.nd.ones(1))
+print(sum("def Convolution(" in code or "def relu(" in code for code in compiled))
 """
-    assert python(program) == ["0"]
+    assert python(program) == ["0", "True", "1"]
 
 
 def test_operators_are_called_named_and_documented_as_ever():
     assert mx.nd.relu(mx.nd.array([-1, 2])).asnumpy().tolist() == [0, 2]
     assert mx.nd.relu(mx.nd.array([-1, 3])).asnumpy().tolist() == [0, 3]
-    for operators, module in ((mx.nd, "mxnet.ndarray"), (mx.sym, "mxnet.symbol")):
+    for operators in (mx.nd, mx.sym):
         assert operators.Convolution.__name__ == "Convolution"
-        assert operators.Convolution.__module__.startswith(module)
         assert "num_filter" in operators.Convolution.__doc__
     assert mx.sym.Convolution(mx.sym.var("x"), num_filter=2, kernel=(1, 1), name="c").list_arguments() == [
         "x",
