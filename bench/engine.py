@@ -32,9 +32,16 @@ Run = Callable[[Iterable[Batch]], Iterable[Features]]
 
 def headstart(network: str, precision: str, threads: int, folder: Path) -> Run:
     from bench import prepare
+    from stages.inference.compile import PASS
 
-    run = prepare.ready(network, precision, BATCH, folder)
-    return lambda batches: (run(batch).asnumpy() for batch in batches)
+    run = prepare.ready(network, precision, PASS, folder)
+
+    def results(batches: Iterable[Batch]) -> Iterator[Features]:
+        for batch in batches:
+            outputs = [run(images) for images in np.split(batch, BATCH // PASS)]
+            yield np.concatenate([output.asnumpy() for output in outputs])
+
+    return results
 
 
 def headstart_from_files(network: str, precision: str, threads: int, folder: Path, photos: Path) -> Run:

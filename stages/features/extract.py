@@ -1,6 +1,7 @@
 """The worker's part: from the bytes of image files to features."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from stages.dataset.files.places import Place, contents
 from stages.dataset.files.stores import Unreadable
 from stages.features.stored.recipe import Recipe
 from stages.inference.calibrate import Calibration
-from stages.inference.compile import Network, compiled
+from stages.inference.compile import PASS, Network, compiled
 from stages.inference.environment import check
 from stages.preprocessing import pixels
 from stages.preprocessing.filling import Fill, Row, filler
@@ -82,7 +83,7 @@ def set_up(
     alone = threads == 1 and devices.kind(device) == "cpu"
 
     def start(chunk: Chunk) -> Finish:
-        # Few batch sizes, so that few graphs are compiled. A row without an image is computed for nothing.
+        # Few sizes, so that few graphs are compiled. A row without an image is computed for nothing.
         with told_of_memory():
             network, batch = prepared(min(batch_size, 1 << (len(chunk.digests) - 1).bit_length()))
         begun = time.perf_counter()
@@ -95,15 +96,15 @@ def set_up(
         good = [row for row, error in enumerate(found) if not error]
         decoded = time.perf_counter()
         with told_of_memory():
-            output = network.run(batch)
+            outputs = [network.run(images) for images in np.split(batch, len(batch) // network.layout.count)]
             if alone:
-                output.wait_to_read()
+                outputs[-1].wait_to_read()
         forward = time.perf_counter() - decoded
 
         def finish() -> Result:
             asked = time.perf_counter()
             with told_of_memory():
-                features = output.asnumpy()[good]
+                features = np.concatenate([output.asnumpy() for output in outputs])[good]
             return Result(features, errors, decoded - begun, forward + time.perf_counter() - asked)
 
         return finish
@@ -119,9 +120,10 @@ def _body(recipe: Recipe, parameters: Union[Path, bytes]) -> zoo.Layer:
 def _prepared(
     body: zoo.Layer, recipe: Recipe, size: int, device: str, calibration: Optional[Calibration], count: int
 ) -> tuple[Network, Batch]:
-    """The network for batches of ``count`` images, and a batch to put them into."""
-    network = compiled(body, (count, 3, size, size), recipe.precision, devices.context(device), calibration)
-    return network, network.layout.zeros()
+    """The network for batches of ``count`` images, in one pass or several, and a batch of so many whole passes."""
+    images = min(count, PASS) if devices.kind(device) == "cpu" else count
+    network = compiled(body, (images, 3, size, size), recipe.precision, devices.context(device), calibration)
+    return network, np.concatenate([network.layout.zeros()] * math.ceil(count / images))
 
 
 def found_by(pool: Executor, chunk: Chunk) -> Optional[Sequence[bytes]]:

@@ -23,6 +23,11 @@ from stages.preprocessing.layout import Batch, Layout
 VERSION = 3
 
 
+# Images that a CPU is to compute at a time: what is at work lies in its caches for longer. EfficientNet-Lite0 in
+# bfloat16 is a sixth faster with 8 than with 32, EfficientNet-B0 and ViT 5 to 8 %, VGG16 and ResNet-50 no slower.
+PASS = 8
+
+
 class Network(NamedTuple):
     """A body, compiled for batches of one shape.
 
