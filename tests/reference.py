@@ -1,4 +1,4 @@
-"""The backbones' forward passes in plain NumPy, to hold headstart's features against.
+"""Preprocessing and the backbones' forward passes in plain NumPy, to hold headstart's features against.
 
 Written from the definitions, and nothing here is shared with ``stages``: no MXNet, no block table, no folded
 batch norm, no padding written into kernels. Images are (height, width, channels) as in TensorFlow, one at a time;
@@ -22,6 +22,30 @@ VGG16_CONVOLUTIONS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 def normalise(pixels, mean, std, dtype=np.float64):
     """uint8 (h, w, 3) → ``dtype``, scaled to [0, 1], less the mean, divided by the standard deviation."""
     return (pixels.astype(dtype) / 255 - np.array(mean, dtype)) / np.array(std, dtype)
+
+
+def resized(image, box, size, cubic):
+    """uint8 (h, w, 3) → float64 (size, size, 3): ``box`` (left, top, right, bottom), antialiased, rounded nowhere.
+
+    The kernel, a triangle or Keys's cubic (1981) with a = -0.5, is stretched by the scale where that is more than 1.
+    """
+    left, top, right, bottom = box
+    down = _resampling(image.shape[0], top, bottom, size, cubic)
+    across = _resampling(image.shape[1], left, right, size, cubic)
+    return np.einsum("yh,hwc,xw->yxc", down, image.astype(np.float64), across, optimize=True)
+
+
+def _resampling(given, start, end, size, cubic):
+    """The matrix (size, given) that resizes the part from ``start`` to ``end`` of a side."""
+    scale = (end - start) / size
+    centres = start + (np.arange(size) + 0.5) * scale
+    x = np.abs(np.arange(given) + 0.5 - centres[:, None]) / max(scale, 1)
+    if cubic:
+        near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+        weights = np.where(x < 1, near, np.where(x < 2, far, 0))
+    else:
+        weights = np.clip(1 - x, 0, None)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def efficientnet_lite(number, tensors, image):
