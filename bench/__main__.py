@@ -1,39 +1,81 @@
-"""All that compares headstart with others and with itself, in one run: ``make bench``.
+"""All that compares headstart with others and with itself: ``make bench``, or ``python -m bench SECTION…`` for a part.
 
-Prints the table as it grows; writes it to docs/bench.md and draws it in docs/bench.png.
+Prints every table as it grows; puts it in its section of docs/bench.md, and draws them all in docs/bench.png.
 """
 
+import argparse
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
-from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from bench import files, forward, precision, table, training, workers
 from bench.contest import CORES
 from bench.prepare import prepare
 from bench.stamps import stamp
+from bench.table import Row
 
 DOCS = Path("docs")
+HEADING = """\
+# Benchmarks
+
+`make bench` makes all of this, `python -m bench SECTION…` a part of it. The second number is that of whom headstart is
+compared with, and the ratio of both more than 1 where headstart is ahead.
+
+![The ratios](bench.png)
+"""
 
 
-def main() -> None:
-    found = []
+class Section(NamedTuple):
+    """What is compared, and what measures it in a folder from ``prepare``."""
+
+    title: str
+    rows: Callable[[Path], Iterable[Row]]
+
+
+SECTIONS = {
+    "files": Section("From JPEG files to features", files.rows),
+    "forward": Section("The forward pass alone", forward.rows),
+    "workers": Section("Workers, and their memory", workers.rows),
+    "training": Section("Training", training.rows),
+    "precision": Section("Accuracy of the precisions", lambda _: precision.rows()),
+}
+
+
+def main(names: Sequence[str]) -> None:
+    path = DOCS / "bench.md"
+    texts = dict(_read(path.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        prepare(folder)
-        for row in chain(
-            files.rows(folder),
-            forward.rows(folder),
-            workers.rows(folder),
-            training.rows(folder),
-            precision.rows(),
-        ):
-            print(row, flush=True)
-            found.append(row)
-    heading = f"# Benchmarks\n\n`make bench` on {CORES} cores of {processor()}, {date.today()}.\n\n"
-    (DOCS / "bench.md").write_text(f"{heading}![The ratios](bench.png)\n\n{table.markdown(found)}", encoding="utf-8")
-    table.plot(found, DOCS / "bench.png")
-    stamp(DOCS / "bench.png", [DOCS / "bench.md"])
+        prepare(Path(place))
+        for name in names:
+            rows = []
+            for row in SECTIONS[name].rows(Path(place)):
+                print(row, flush=True)
+                rows.append(row)
+            texts[name] = written(name, rows)
+            path.write_text("\n".join([HEADING, *(texts[each] for each in SECTIONS if each in texts)]), "utf-8")
+    draw(path)
+
+
+def draw(path: Path) -> None:
+    """Draws all tables of docs/bench.md."""
+    picture = path.with_suffix(".png")
+    table.plot(table.read(path.read_text(encoding="utf-8")), picture)
+    stamp(picture, [path])
+
+
+def written(name: str, rows: Sequence[Row]) -> str:
+    """A section as Markdown."""
+    machine = f"{CORES} cores of {processor()}, {date.today()}"
+    return f"## {SECTIONS[name].title}\n\n`python -m bench {name}` on {machine}.\n\n{table.markdown(rows)}"
+
+
+def _read(text: str) -> Iterator[tuple[str, str]]:
+    """The sections that :func:`written` wrote, by name."""
+    for part in text.split("\n## ")[1:]:
+        title = part.split("\n", 1)[0]
+        yield from ((name, f"## {part}") for name, section in SECTIONS.items() if section.title == title)
 
 
 def processor() -> str:
@@ -45,4 +87,9 @@ def processor() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("sections", metavar="SECTION", nargs="*", help=", ".join(SECTIONS))
+    given = parser.parse_args().sections
+    if unknown := sorted(set(given) - set(SECTIONS)):
+        parser.error(f"there is no section {unknown[0]}: there are {', '.join(SECTIONS)}")
+    main(given or list(SECTIONS))

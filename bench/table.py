@@ -43,6 +43,18 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def read(text: str) -> list[Row]:
+    """The rows of the table that :func:`markdown` wrote, as exact as they are there."""
+    rows = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and len(cells) == 6 and cells[0]:
+            what, ours, theirs, unit, ratio, aim = cells
+            reached = aim.strip("*").split(",")[0]
+            rows.append(Row(what, float(ours), float(theirs), unit, float(ratio), float(reached) if reached else None))
+    return rows
+
+
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Draws the ratios as bars, the aims as ticks, into a PNG file."""
     import matplotlib
