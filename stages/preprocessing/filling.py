@@ -44,9 +44,9 @@ def filler(backbone: Backbone, resize: str) -> Fill:
 
 @functools.cache
 def _resample() -> Optional[Callable[..., Any]]:
-    """``resampling.resample``; None where there is no Numba for this machine."""
+    """``resampling.resample``; None where there is no Numba for this machine, or no place for what it makes."""
     try:
         from stages.preprocessing.resampling import resample
-    except ImportError:
+    except (ImportError, OSError, RuntimeError):
         return None
     return resample

@@ -1,5 +1,8 @@
 """An image's place in a batch: the same bytes whether Pillow resizes it or machine code."""
 
+import functools
+import os
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +17,7 @@ from stages.preprocessing import filling
 from stages.preprocessing.filling import filler
 from stages.preprocessing.layout import Layout
 from stages.preprocessing.pixels import normalise, pixels
+from tests.conftest import ROOT
 
 SIZES = [
     (500, 375),
@@ -35,6 +39,12 @@ ONE_OF_EACH = {(b.size, b.interpolation, b.crop, b.resized): name for name, b in
 def raster(image):
     """As ``files.raster`` has it, with something in the place that is no colour."""
     return np.dstack([np.asarray(image), np.full(image.size[::-1], 99, np.uint8)])
+
+
+@functools.cache
+def pictures(size):
+    """What is like a photo, and what is hardest."""
+    return photo(1, size), edges(size)
 
 
 def edges(size):
@@ -60,7 +70,7 @@ def test_pillow_and_machine_code_fill_in_the_same_bytes(monkeypatch, name, resiz
     for rotated, channels in ((False, 3), (True, 4)):
         layout = Layout(2, backbone.size, rotated, channels)
         for size in SIZES:
-            for image in (photo(1, size), edges(size)):
+            for image in pictures(size):
                 slow, fast = (filled(image, backbone, resize, layout, few, monkeypatch) for few in (1, 0))
                 assert fast.tobytes() == slow.tobytes()
                 wanted = normalise(pixels(image, backbone, resize)[None], backbone)[0]
@@ -81,6 +91,15 @@ def test_it_is_pillow_for_few_images_and_for_all_where_there_is_no_numba(monkeyp
     monkeypatch.setitem(sys.modules, "stages.preprocessing.resampling", None)
     assert filling._resample() is None
     filling._resample.cache_clear()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="the Numba for it cannot be told where to keep things")
+def test_it_is_pillow_where_numba_cannot_keep_what_it_makes():
+    program = "from stages.preprocessing import filling; print(filling._resample())"
+    only = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "NUMBA_CACHE_DIR": "/proc/nowhere"}
+    variables = {**os.environ, **only}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("None\n", "")
 
 
 def test_threads_fill_rows_at_once(monkeypatch):
