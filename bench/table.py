@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-# Memory may grow by the features; this leaves room for an image's path and digest, and for the allocator's moods.
-MEMORY_AIM = 0.97
+# Memory may grow by the features, and by so many bytes of an image's path, digest and place, which are kept with them;
+# the aim leaves room for the allocator's moods.
+KEPT, MEMORY_AIM = 1500, 0.97
 
 
 class Row(NamedTuple):
@@ -26,10 +27,11 @@ class Row(NamedTuple):
 def memory_row(who: str, counts: tuple[int, int], peaks: tuple[float, float], dim: int) -> Row:
     """The row on the peak memory (MB) of ``who`` with few and with many images.
 
-    counts, peaks: (with few, with many). dim: how many float16 numbers of every image ``who`` holds.
+    counts, peaks: (with few, with many). dim: how many float16 numbers of every image ``who`` holds; 0 where it holds
+    nothing of an image.
     """
     (few, many), (low, high) = counts, peaks
-    allowed = low + (many - few) * dim * 2 / 1e6
+    allowed = low + (many - few) * (dim * 2 + KEPT) * (dim > 0) / 1e6
     what = f"peak memory of {who}, {many:,} images / {few:,}" + " and the others' features" * (dim > 0)
     return Row(what, high, allowed, "MB", allowed / high, MEMORY_AIM)
 

@@ -1,4 +1,7 @@
-"""From the pixels of an image to its place in a batch: resized, normalised, and laid out as the network wants it."""
+"""From the pixels of an image to its place in a batch: resized, normalised, and laid out as the network wants it.
+
+``python -m stages.preprocessing.filling`` has the machine code made, so that no image waits for that later.
+"""
 
 import functools
 import itertools
@@ -50,3 +53,7 @@ def _resample() -> Optional[Callable[..., Any]]:
     except (ImportError, OSError, RuntimeError):
         return None
     return resample
+
+
+if __name__ == "__main__":
+    _resample()
