@@ -1,18 +1,20 @@
 """Engines that do the same work by turns, on the same cores, each a process of its own or several."""
 
 import os
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import joblib
 
 from bench.engine import BATCH
 from bench.prepare import PEERS
+from bench.table import Row
 from stages.backbones.catalogue import BACKBONES
 from stages.inference.environment import environment
 
@@ -85,6 +87,15 @@ class _Process:
     def end(self) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+def row(
+    what: str, found: dict[Contestant, list[float]], ours: Contestant, theirs: Contestant, aim: Optional[float] = None
+) -> Row:
+    """How ``ours`` did against ``theirs`` in what :func:`compare` found: medians of the rates, and of their ratios."""
+    ratios = [a / b for a, b in zip(found[ours], found[theirs])]
+    rate, other, ratio = map(statistics.median, (found[ours], found[theirs], ratios))
+    return Row(what, rate, other, "images/s", ratio, aim)
 
 
 def compare(

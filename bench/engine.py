@@ -64,14 +64,9 @@ def headstart_from_files(network: str, precision: str, threads: int, folder: Pat
         return extract.Chunk([paths[i].name for i in its], [digests[i] for i in its], [places[i] for i in its])
 
     def results(batches: Iterable[Batch]) -> Iterator[Features]:
-        finish = None
+        # With a thread of its own, as here, a worker begins no chunk before it has done the last.
         for _ in batches:
-            following = start(chunk())
-            if finish:
-                yield finish().features
-            finish = following
-        if finish:
-            yield finish().features
+            yield start(chunk())().features
 
     return results
 

@@ -8,13 +8,12 @@ counts is the median of the rounds' ratios. Needs `.venv-peers` (`make bench` ma
 """
 
 import itertools
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.contest import CORES, Contestant, compare
+from bench.contest import CORES, Contestant, compare, row
 from bench.prepare import NETWORKS, computable, prepare, save_photos
 from bench.table import Row
 
@@ -53,25 +52,21 @@ def rows(folder: Path, networks: Sequence[str] = NETWORKS) -> Iterator[Row]:
         ours, alone = Contestant("headstart", CORES, f"{photos}:"), Contestant("headstart", CORES)
         peers = [fastest(network, precision, ways, photos, folder) for ways in AGAINST[precision]]
         found = compare(network, precision, [ours, *peers, alone], ROUNDS[network], folder)
-        rate = statistics.median(found[ours])
         width, height = SIZES[photos]
         what = f"{network} {precision}, JPEG {width}×{height} to features"
         for peer in peers:
-            ratio = statistics.median(a / b for a, b in zip(found[ours], found[peer]))
-            pair = rate, statistics.median(found[peer])
             decoder = peer.source.split(":")[1]
-            yield Row(f"{what} / {peer}, {decoder}", *pair, "images/s", ratio, AIMS[network])
-        ratio = statistics.median(a / b for a, b in zip(found[ours], found[alone]))
+            yield row(f"{what} / {peer}, {decoder}", found, ours, peer, AIMS[network])
         aim = OF_FORWARD.get((network, precision)) if photos == "photos" else None
-        yield Row(f"{what} / forward alone", rate, statistics.median(found[alone]), "images/s", ratio, aim)
+        yield row(f"{what} / forward alone", found, ours, alone, aim)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         networks = sys.argv[1:] or NETWORKS
         prepare(Path(folder), networks)
-        for row in rows(Path(folder), networks):
-            print(row, flush=True)
+        for each in rows(Path(folder), networks):
+            print(each, flush=True)
 
 
 if __name__ == "__main__":

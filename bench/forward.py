@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.contest import CORES, Contestant, compare
+from bench.contest import CORES, Contestant, compare, row
 from bench.prepare import FURTHER, NETWORKS, computable, prepare
 from bench.table import Row
 
@@ -56,10 +56,8 @@ def rows(folder: Path, networks: Sequence[str] = NETWORKS) -> Iterator[Row]:
         found = compare(network, precision, [OURS, *peers], ROUNDS.get(network, 7), folder)
         own[network, precision] = statistics.median(found[OURS])
         for peer in peers:
-            ratio = statistics.median(a / b for a, b in zip(found[OURS], found[peer]))
             aim = AIMS.get((network, precision), {}).get(peer.engine.replace("_throughput", ""))
-            pair = own[network, precision], statistics.median(found[peer])
-            yield Row(f"{network} {precision} / {peer}", *pair, "images/s", ratio, aim)
+            yield row(f"{network} {precision} / {peer}", found, OURS, peer, aim)
         if precision != "float32":
             pair = own[network, precision], own[network, "float32"]
             aim = 1.5 if (network, precision) == ("efficientnet_lite0", "bfloat16") else None
@@ -70,8 +68,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         networks = sys.argv[1:] or NETWORKS
         prepare(Path(folder), networks)
-        for row in rows(Path(folder), networks=networks):
-            print(row)
+        for each in rows(Path(folder), networks=networks):
+            print(each)
 
 
 if __name__ == "__main__":

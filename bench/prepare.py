@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Optional
@@ -65,10 +65,20 @@ def computable(precision: str, name: Optional[str] = None) -> bool:
     return True
 
 
+def photos(size: tuple[int, int] = (500, 375)) -> list[bytes]:
+    """``PHOTOS`` JPEG files."""
+    return [encoded(photo(seed, size), "JPEG", quality=90) for seed in range(PHOTOS)]
+
+
+def different(files: Sequence[bytes], count: int) -> Iterator[bytes]:
+    """``count`` of the image files, over and over, none the same: what is behind the end of one makes it another."""
+    return (files[i % len(files)] + i.to_bytes(4, "big") for i in range(count))
+
+
 def save_photos(folder: Path, name: str = "photos", size: tuple[int, int] = (500, 375)) -> list[bytes]:
     """Writes ``<folder>/<name>/<n>.jpg``; returns their bytes."""
     (folder / name).mkdir()
-    files = [encoded(photo(seed, size), "JPEG", quality=90) for seed in range(PHOTOS)]
+    files = photos(size)
     for number, data in enumerate(files):
         (folder / name / f"{number:03}.jpg").write_bytes(data)
     return files

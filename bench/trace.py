@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.contest import CORES
-from bench.pictures import encoded, photo
-from bench.prepare import PHOTOS
+from bench.prepare import different, photos
 from bench.workspace import workspace
 from stages.common.settings import params
 from stages.dataset.files.places import Place
 from stages.features import compute, extract, identity
 
-NETWORK, BATCHES, BATCH = "efficientnet_lite0", 40, 32
+BATCHES, BATCH = 40, 32
 # Batches of a worker that are left out: their graph is compiled, and Pillow resizes before machine code is loaded.
 # The last ones are answered without another in between.
 FIRST, LAST = 14, -2
@@ -60,9 +59,7 @@ def set_up(device: str, threads: int, folder: Path, **given: Any) -> extract.Sta
 
 def traces(precision: str) -> list[list[Batch]]:
     """Of each worker, its batches."""
-    photos = [encoded(photo(seed, (500, 375)), "JPEG", quality=90) for seed in range(PHOTOS)]
-    # A byte behind its end makes the same photo another.
-    files = (photos[i % PHOTOS] + i.to_bytes(4, "big") for i in range(CORES * BATCHES * BATCH))
+    files = different(photos(), CORES * BATCHES * BATCH)
     chosen, runtime = {"precision": precision}, {"cache": "off", "batch_size": BATCH}
     with tempfile.TemporaryDirectory() as folder, workspace(files, featurize=chosen, runtime=runtime) as here:
         given = params.load()

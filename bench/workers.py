@@ -21,7 +21,7 @@ import psutil
 from bench.contest import CORES, Contestant, running
 from bench.engine import BATCH
 from bench.pictures import encoded, photo
-from bench.prepare import prepare
+from bench.prepare import different, prepare
 from bench.table import Row, memory_row
 from bench.workspace import DIM, run_featurize, workspace
 
@@ -51,9 +51,7 @@ def measured(name: str, count: int, folder: Path, **runtime: object) -> Measured
 def featurize_alone(name: str, count: int, folder: Path, runtime: dict[str, object]) -> Measured:
     """What :func:`measured` runs."""
     photos = [path.read_bytes() for path in sorted((folder / "photos").iterdir())]
-    # The same photo twice would go through the network once; a byte behind its end makes it another.
-    files = (photos[i % len(photos)] + i.to_bytes(4, "big") for i in range(count))
-    with workspace(files, folder / name, runtime=runtime):
+    with workspace(different(photos, count), folder / name, runtime=runtime):
         done, peaks = threading.Event(), {"driver": 0.0, "worker": 0.0}
         watching = threading.Thread(target=watch, args=(done, peaks))
         watching.start()

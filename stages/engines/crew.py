@@ -11,12 +11,9 @@ from stages.common.errors import InputError
 from stages.engines.actor import Actor
 from stages.engines.cluster import line, share
 from stages.engines.contract import Chunk, Work, Worker
-from stages.engines.tasks import Task
+from stages.engines.tasks import IN_FLIGHT, Task
 
 Workers = Union[int, Literal["auto"]]
-
-# Chunks a worker holds at a time: one to compute, one to decode, one on its way.
-IN_FLIGHT = 3
 
 # Seconds between two looks at what is free on the cluster.
 LOOK = 1

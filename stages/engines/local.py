@@ -17,10 +17,7 @@ from stages.common.cores import cores
 from stages.common.errors import InputError
 from stages.common.processes import starting
 from stages.engines.contract import Chunk, Engine, Result, Setup, Work, Worker
-from stages.engines.tasks import Task, Tasks
-
-# Chunks a worker holds at a time: one to compute, one to decode, one on its way.
-IN_FLIGHT = 3
+from stages.engines.tasks import IN_FLIGHT, Task, Tasks
 
 
 def engine(devices: Sequence[str]) -> Engine:

@@ -10,8 +10,8 @@ from typing import Any, Optional
 from stages.common.errors import InputError
 from stages.engines.cluster import join, line
 from stages.engines.contract import Chunk, Engine, Result, Work, Worker
-from stages.engines.crew import IN_FLIGHT, Crew, Member, Workers
-from stages.engines.tasks import Tasks
+from stages.engines.crew import Crew, Member, Workers
+from stages.engines.tasks import IN_FLIGHT, Tasks
 
 
 def engine(kind: str, workers: Workers, address: str) -> Engine:

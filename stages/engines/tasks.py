@@ -7,6 +7,9 @@ from typing import Any, Generic, Optional, Protocol, TypeVar
 from stages.common.errors import InputError
 from stages.engines.contract import Chunk
 
+# Chunks a worker holds at a time: one to compute, one to decode, one on its way.
+IN_FLIGHT = 3
+
 
 class Task(Generic[Chunk]):
     """A chunk of work, and how many workers have died with it."""

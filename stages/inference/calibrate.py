@@ -73,10 +73,8 @@ def measure(body: Any, backbone: Backbone) -> Calibration:
     asked = [op(value(name), axis=None) for name in outputs for op in (mx.sym.min, mx.sym.max)]
     asked += [mx.sym.mean(value(layer.input), axis=(0, 2, 3)) for layer in layers]
     run = block(mx.sym.Group(asked), parameters, mx.cpu())
-    laid, answers = layout.zeros(), []
-    for batch in inputs.reshape(-1, *shape):
-        layout.upright(laid)[...] = batch
-        answers.append([x.asnumpy() for x in run(mx.nd.array(laid))])
+    batches = map(layout.laid, inputs.reshape(-1, *shape))
+    answers = [[x.asnumpy() for x in run(mx.nd.array(batch))] for batch in batches]
     # What was asked, in that order, each with an answer for every batch.
     found: Iterator[NDArray[np.float64]] = (np.array(each, dtype=np.float64) for each in zip(*answers))
     ranges = {name: (float(next(found).min()), float(next(found).max())) for name in outputs}

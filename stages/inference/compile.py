@@ -40,9 +40,7 @@ class Network(NamedTuple):
 
     def __call__(self, batch: Batch) -> Any:
         """The same for a batch as images are: (n, 3, size, size), upright."""
-        laid = self.layout.zeros()
-        self.layout.upright(laid)[...] = batch
-        return self.run(laid)
+        return self.run(self.layout.laid(batch))
 
 
 def compiled(

@@ -27,3 +27,11 @@ class Layout:
     def upright(self, laid: Batch) -> Batch:
         """A view of ``laid``, a batch or part of one, as (n, 3, size, size) with the images the right way up."""
         return laid[:, :3, ::-1, ::-1] if self.rotated else laid[:, :3]
+
+    def laid(self, batch: Batch) -> Batch:
+        """``batch``, (count, 3, size, size) with the images upright, as the graph wants it; itself where it is that."""
+        if not self.rotated and self.channels == 3:
+            return batch
+        laid = self.zeros()
+        self.upright(laid)[...] = batch
+        return laid

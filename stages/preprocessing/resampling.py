@@ -67,13 +67,19 @@ def _weights(
 
 
 @numba.njit(inline="always")
-def _add(red: Sums, green: Sums, blue: Sums, weight: int, pixels: Packed) -> None:
-    """Adds ``weight`` times each colour of ``pixels`` (n,) to its sum."""
-    for i in range(len(pixels)):
-        pixel = pixels[i]
-        red[i] += weight * np.int32(pixel & BYTE)
-        green[i] += weight * np.int32((pixel >> GREEN) & BYTE)
-        blue[i] += weight * np.int32((pixel >> BLUE) & BYTE)
+def _sum(red: Sums, green: Sums, blue: Sums, count: int, weights: Weights, row: int, lines: Packed, first: int) -> None:
+    """Sets ``count`` sums, by colour, to those of the ``lines`` from ``first`` on, times the weights in ``row``."""
+    for i in range(count):
+        red[i] = green[i] = blue[i] = HALF
+    for k in range(weights.shape[1]):
+        # Behind the last line there is none: without a weight it is not read.
+        weight, pixels = weights[row, k], lines[first + k]
+        if weight:
+            for i in range(count):
+                pixel = pixels[i]
+                red[i] += weight * np.int32(pixel & BYTE)
+                green[i] += weight * np.int32((pixel >> GREEN) & BYTE)
+                blue[i] += weight * np.int32((pixel >> BLUE) & BYTE)
 
 
 @numba.njit(inline="always")
@@ -94,11 +100,7 @@ def _across(image: Packed, top: int, left: int, firsts: Firsts, weights: Weights
             for x in range(columns):
                 lying[x, i] = image[top + row + i, left + x]
         for x in range(width):
-            for i in range(ROWS):
-                red[i] = green[i] = blue[i] = HALF
-            for k in range(weights.shape[1]):
-                if weights[x, k]:
-                    _add(red, green, blue, weights[x, k], lying[firsts[x] - left + k])
+            _sum(red, green, blue, ROWS, weights, x, lying, firsts[x] - left)
             for i in range(ROWS):
                 r, g, b = np.uint32(_rounded(red[i])), np.uint32(_rounded(green[i])), np.uint32(_rounded(blue[i]))
                 resized[x, i] = r | g << GREEN | b << BLUE
@@ -132,11 +134,7 @@ def resample(
     _across(image, top, left, firsts, weights, narrow)
     red, green, blue = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.int32)
     for y in range(height):
-        for x in range(width):
-            red[x] = green[x] = blue[x] = HALF
-        for k in range(down.shape[1]):
-            if down[y, k]:
-                _add(red, green, blue, down[y, k], narrow[upper[y] - top + k])
+        _sum(red, green, blue, width, down, y, narrow, upper[y] - top)
         for x in range(width):
             out[0, y, x] = np.float32(_rounded(red[x])) * scale[0] + shift[0]
             out[1, y, x] = np.float32(_rounded(green[x])) * scale[1] + shift[1]

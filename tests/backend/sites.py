@@ -12,6 +12,13 @@ from tests.conftest import ROOT
 NUMPY = Path(np.__file__).parent
 
 
+def python(*arguments):
+    """Runs this Python, with the packages as they are installed; returns (exit code, stdout, stderr)."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
 class Site:
     """A site-packages folder; what else is needed is in another one."""
 

@@ -1,14 +1,12 @@
 """Importing MXNet: as it is installed, not installed, or not fitting. What of the system it needs: test_libraries."""
 
-import os
-import subprocess
 import sys
 
 import joblib
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.backend.sites import python
 
 
 def test_mxnet_gets_the_physical_cores_unless_told_otherwise(site):
@@ -27,12 +25,6 @@ def test_importing_the_module_does_nothing(site):
 
 
 # --- As it is installed ----------------------------------------------------------------------------------------------
-
-
-def python(*arguments):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
 
 
 def test_importing_prints_nothing_whatever_python_warns_of():

@@ -1,17 +1,8 @@
 """MXNet's operators are compiled when they are first called, and then are what they were."""
 
-import subprocess
-import sys
-
 from stages.backend.mx import mx
 from stages.backend.postponed import MODULES
-from tests.conftest import ROOT
-
-
-def python(program):
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+from tests.backend.sites import python
 
 
 def test_importing_mxnet_compiles_no_operator_and_leaves_importing_as_it_was():
@@ -29,7 +20,7 @@ print(sum("def Convolution(" in code or "def relu(" in code for code in compiled
 mx.nd.relu(mx.nd.ones(1))
 print(sum("def Convolution(" in code or "def relu(" in code for code in compiled))
 """
-    assert python(program) == ["0", "True", "1"]
+    assert python("-c", program) == (0, "0 True\n1\n", "")
 
 
 def test_operators_are_called_named_and_documented_as_ever():
