@@ -198,7 +198,7 @@ def rate_temp(day: Day) -> Callable[[], object]:
 
 def rate_queued(day: Day) -> Callable[[], object]:
     day.project.run("dvc", "exp", "run", "--queue", "-S", "train.lr=0.04")
-    return lambda: day.project.run_queue(jobs=1)
+    return lambda: day.project.start_queue(queued=1, jobs=1)
 
 
 def teammate(day: Day) -> Callable[[], object]:

@@ -61,17 +61,21 @@ class Project:
         printed = self.run("dvc", "repro", code=0, **environment)
         return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
 
-    def run_queue(self, jobs: int = 2) -> str:
-        """`dvc queue start`; returns, when all is done, what `dvc queue status` says."""
+    def start_queue(self, queued: int, jobs: int) -> None:
+        """`dvc queue start`; returns when the results of all that are ``queued`` are there."""
         found = "git", "for-each-ref", "refs/exps/??/*/*"
-        queued = len(re.findall("Queued", self.run("dvc", "queue", "status")))
         wanted = len(self.run(*found).splitlines()) + queued
         # Without a pipe, at whose end it would wait for the workers: DVC's do not always end when the queue is empty.
         self.run("bash", "-c", f"dvc queue start -j {jobs} > /dev/null 2>&1")
         deadline = time.monotonic() + 240
         # git answers at once; dvc takes the time from the experiments.
         while len(self.run(*found).splitlines()) < wanted and time.monotonic() < deadline:
-            time.sleep(0.5)
+            time.sleep(0.2)
+
+    def run_queue(self, jobs: int = 2) -> str:
+        """`dvc queue start`; returns, when all is done, what `dvc queue status` says."""
+        self.start_queue(len(re.findall("Queued", self.run("dvc", "queue", "status"))), jobs)
+        deadline = time.monotonic() + 60
         while "Running" in (status := self.run("dvc", "queue", "status")) or "Queued" in status:
             assert time.monotonic() < deadline, status
             time.sleep(1)

@@ -8,6 +8,7 @@ from typing import Literal, Optional
 
 from stages.backbones import catalogue
 from stages.common.caches import cache_folder
+from stages.common.collector import without_collector
 from stages.common.disk import sums
 from stages.common.documents import Document
 from stages.common.errors import InputError, run
@@ -29,6 +30,7 @@ class Origin(Document):
     groups: Optional[str]
 
 
+@without_collector()
 def main() -> None:
     given = params.load()
     # Said by the first stage of all: before another one runs, DVC removes what it wrote.
