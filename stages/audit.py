@@ -34,10 +34,10 @@ def main(arguments: Sequence[str] = ()) -> None:
 def audit(given: params.Params) -> None:
     """Looks at all images, writes what is found, and lays some of them out on a plane."""
     images = gather(given.dataset)
-    near = neighbours.nearest(images.features, neighbours.space(images.features), outliers.NEIGHBOURS)
+    near = neighbours.nearest(images.features, neighbours.space(images.features), neighbours.NEIGHBOURS)
     alike = twins.find(images, near, given.runtime)
     found = [*kinds.leaks(images, alike), *kinds.conflicts(images, alike), *kinds.duplicates(images, alike)]
-    found += kinds.outliers(images, outliers.outliers(near))
+    found += kinds.outliers(images, outliers.outliers(images.features, images.labels, len(images.classes)))
     found += _labels(images, alike)
     finding.write(found, images.classes)
     metrics = AuditMetrics.of(found, len(images.paths), alike.unconfirmed)

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.common.progress import progress
+from stages.findings.components import components
 
 Features = NDArray[Any]  # (n, dim), of any float dtype
 Vectors = NDArray[np.float32]  # (n, dims), each of length 1
 
+# Of how many neighbours in each subset images are compared, to find copies: more than most are copied.
+NEIGHBOURS = 12
 # Rows of a block: enough that a product keeps the cores busy, and little beside the features of many images.
 BLOCK = 4096
 # Up to this many images the features are compared whole, beyond it on their first principal components.
@@ -36,12 +39,10 @@ class Neighbours(NamedTuple):
 
     rows: int32 (n, subsets, k), -1 where a subset has fewer; similarities: float32, of the same shape, -inf there.
     Rows are numbered through all subsets, one after the other. No row is a neighbour of its own.
-    lengths: float32 (n,), of each row in its space, before it was made a vector of length 1.
     """
 
     rows: NDArray[np.int32]
     similarities: NDArray[np.float32]
-    lengths: NDArray[np.float32]
 
 
 def space(subsets: Sequence[Features]) -> Space:
@@ -53,23 +54,20 @@ def space(subsets: Sequence[Features]) -> Space:
 
 
 def _axes(subsets: Sequence[Features], mean: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    from sklearn.decomposition import PCA
-
     step = -(-count // SAMPLE)
     sample = np.concatenate([subset[::step].astype(np.float32) for subset in subsets]) - mean
-    found = PCA(REDUCED, svd_solver="randomized", random_state=0).fit(sample)
-    return np.ascontiguousarray(found.components_.T, np.float32)
+    return components(sample - sample.mean(axis=0), REDUCED)
 
 
-def vectors(features: Features, within: Space) -> tuple[Vectors, NDArray[np.float32]]:
-    """``features`` (n, dim) in that space, each of length 1, or 0 where it is the mean; and the lengths they had."""
+def vectors(features: Features, within: Space) -> Vectors:
+    """``features`` (n, dim) in that space, each of length 1, or 0 where it is the mean."""
     found = features.astype(np.float32)
     found -= within.mean
     if within.axes is not None:
         found = found @ within.axes
     lengths = np.sqrt(np.einsum("ij,ij->i", found, found))
     found /= np.where(lengths > 0, lengths, 1)[:, None]
-    return found, lengths
+    return found
 
 
 def _blocks(features: Features) -> Iterator[Features]:
@@ -82,15 +80,14 @@ def nearest(subsets: Sequence[Features], within: Space, k: int) -> Neighbours:
     found = Neighbours(
         np.full((count, len(subsets), k), -1, np.int32),
         np.full((count, len(subsets), k), -np.inf, np.float32),
-        np.zeros(count, np.float32),
     )
     blocks = list(_numbered(subsets))
     products = np.empty((BLOCK + BUNDLE, BLOCK + BUNDLE), np.float32)
     with progress(total=count, desc="comparing features", leave=False) as bar:
         for number, one in enumerate(blocks):
-            queries, found.lengths[one.rows] = vectors(one.features, within)
+            queries = vectors(one.features, within)
             for other in blocks[: number + 1]:
-                similar = _products(queries, vectors(other.features, within)[0], products)
+                similar = _products(queries, vectors(other.features, within), products)
                 if other is one:
                     np.fill_diagonal(similar, -np.inf)
                 else:
