@@ -62,14 +62,18 @@ class Project:
         return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
 
     def start_queue(self, queued: int, jobs: int) -> None:
-        """`dvc queue start`; returns when the results of all that are ``queued`` are there."""
+        """`dvc queue start`; returns when the results of all that are ``queued`` are there.
+
+        Fails if they are not after four minutes.
+        """
         found = "git", "for-each-ref", "refs/exps/??/*/*"
         wanted = len(self.run(*found).splitlines()) + queued
         # Without a pipe, at whose end it would wait for the workers: DVC's do not always end when the queue is empty.
         self.run("bash", "-c", f"dvc queue start -j {jobs} > /dev/null 2>&1")
         deadline = time.monotonic() + 240
         # git answers at once; dvc takes the time from the experiments.
-        while len(self.run(*found).splitlines()) < wanted and time.monotonic() < deadline:
+        while len(self.run(*found).splitlines()) < wanted:
+            assert time.monotonic() < deadline, self.run("dvc", "queue", "status")
             time.sleep(0.2)
 
     def run_queue(self, jobs: int = 2) -> str:

@@ -62,7 +62,6 @@ def look(places: Sequence[Place], index: Index, versions: Mapping[str, Stamp] = 
 def _known(places: Sequence[Place], index: Index, versions: Mapping[str, Stamp]) -> Iterator[Optional[Seen]]:
     """What the index knows of each of ``places``."""
     folders: dict[str, str] = {}
-    good, bad = _decoder(None), _decoder("is bad")
     for start in range(0, len(places), ASKED):
         some = places[start : start + ASKED]
         keys = [_key(place, folders) for place in some]
@@ -74,7 +73,7 @@ def _known(places: Sequence[Place], index: Index, versions: Mapping[str, Stamp])
         found = index.known(stamps)
         for key, place in zip(keys, some):
             known = found.get(key)
-            if known is None or known.decoder != (good if known.complaint is None else bad):
+            if known is None or known.decoder != _decoder(known.complaint):
                 yield None
             else:
                 yield Seen(known.sha256, stamps[key].size if place.size is None else place.size, known.complaint)

@@ -48,7 +48,7 @@ class Neighbours(NamedTuple):
 def space(subsets: Sequence[Features]) -> Space:
     """The space in which the features of all ``subsets`` are compared."""
     count = sum(map(len, subsets))
-    total = sum((block.sum(axis=0, dtype=np.float64) for subset in subsets for block in _blocks(subset)), np.zeros(1))
+    total = sum((block.sum(axis=0, dtype=np.float64) for subset in subsets for block in blocks(subset)), np.zeros(1))
     mean = (total / count).astype(np.float32)
     return Space(mean, None if count <= EXACT else _axes(subsets, mean, count))
 
@@ -59,18 +59,23 @@ def _axes(subsets: Sequence[Features], mean: NDArray[np.float32], count: int) ->
     return components(sample - sample.mean(axis=0), REDUCED)
 
 
-def vectors(features: Features, within: Space) -> Vectors:
-    """``features`` (n, dim) in that space, each of length 1, or 0 where it is the mean."""
+def coordinates(features: Features, within: Space) -> NDArray[np.float32]:
+    """Where ``features`` (n, dim) lie in that space: (n, dims)."""
     found = features.astype(np.float32)
     found -= within.mean
-    if within.axes is not None:
-        found = found @ within.axes
+    return found if within.axes is None else found @ within.axes
+
+
+def vectors(features: Features, within: Space) -> Vectors:
+    """``features`` (n, dim) in that space, each of length 1, or 0 where it is the mean."""
+    found = coordinates(features, within)
     lengths = np.sqrt(np.einsum("ij,ij->i", found, found))
     found /= np.where(lengths > 0, lengths, 1)[:, None]
     return found
 
 
-def _blocks(features: Features) -> Iterator[Features]:
+def blocks(features: Features) -> Iterator[Features]:
+    """``features`` in pieces of ``BLOCK`` rows, the last as long as what is left."""
     return (features[start : start + BLOCK] for start in range(0, len(features), BLOCK))
 
 
@@ -81,12 +86,12 @@ def nearest(subsets: Sequence[Features], within: Space, k: int) -> Neighbours:
         np.full((count, len(subsets), k), -1, np.int32),
         np.full((count, len(subsets), k), -np.inf, np.float32),
     )
-    blocks = list(_numbered(subsets))
+    numbered = list(_numbered(subsets))
     products = np.empty((BLOCK + BUNDLE, BLOCK + BUNDLE), np.float32)
     with progress(total=count, desc="comparing features", leave=False) as bar:
-        for number, one in enumerate(blocks):
+        for number, one in enumerate(numbered):
             queries = vectors(one.features, within)
-            for other in blocks[: number + 1]:
+            for other in numbered[: number + 1]:
                 similar = _products(queries, vectors(other.features, within), products)
                 if other is one:
                     np.fill_diagonal(similar, -np.inf)
@@ -109,7 +114,7 @@ class _Block(NamedTuple):
 def _numbered(subsets: Sequence[Features]) -> Iterator[_Block]:
     first = 0
     for number, subset in enumerate(subsets):
-        for features in _blocks(subset):
+        for features in blocks(subset):
             yield _Block(slice(first, first + len(features)), number, features)
             first += len(features)
 

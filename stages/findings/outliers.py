@@ -10,20 +10,16 @@ from stages.classifier.scores import Labels
 from stages.findings import folds
 from stages.findings.components import components
 from stages.findings.gathered import taken
-from stages.findings.neighbours import Features
+from stages.findings.neighbours import BLOCK, SAMPLE, Features, Space, blocks, coordinates
 
 # Distances are those of so many principal components: what tells the kinds of images apart, and not the detail of each.
 COMPONENTS = 20
-# The components, which need not be exact, are found from so many rows.
-SAMPLE = 10_000
 # How much of the covariance is that of a ball: few rows know the small variances badly (Ledoit and Wolf 2004).
 SHRINKAGE = 0.3
 # How far out: so many deviations beyond the median, robustly measured (see docs/audit.md).
 FAR = 4.5
 # The median absolute deviation of a normal distribution is that much of its standard deviation.
 NORMAL = 0.6745
-# Rows whose distances to all classes are there at a time.
-CHUNK = 4096
 
 Points = NDArray[np.float32]  # (n, COMPONENTS)
 
@@ -63,9 +59,8 @@ def _points(subsets: Sequence[Features]) -> Points:
     count = sum(map(len, subsets))
     sample = taken(subsets, np.arange(0, count, -(-count // SAMPLE))).astype(np.float32)
     mean = sample.mean(axis=0)
-    axes = components(sample - mean, COMPONENTS)
-    blocks = (subset[start : start + CHUNK] for subset in subsets for start in range(0, len(subset), CHUNK))
-    return np.concatenate([(block.astype(np.float32) - mean) @ axes for block in blocks])
+    within = Space(mean, components(sample - mean, COMPONENTS))
+    return np.concatenate([coordinates(block, within) for subset in subsets for block in blocks(subset)])
 
 
 def _distances(points: Points, labels: Labels, fold: NDArray[np.int64], classes: int) -> Distances:
@@ -78,8 +73,8 @@ def _distances(points: Points, labels: Labels, fold: NDArray[np.int64], classes:
         means, whiten = _learn(points[learnt].astype(np.float64), labels[learnt], classes)
         known = np.bincount(labels[learnt], minlength=classes) > 0
         centres = means @ whiten
-        for start in range(0, len(judged), CHUNK):
-            rows = judged[start : start + CHUNK]
+        for start in range(0, len(judged), BLOCK):
+            rows = judged[start : start + BLOCK]
             own = points[rows] @ whiten
             squares = (own**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1) - 2 * own @ centres.T
             to_each = np.where(known, np.sqrt(np.maximum(squares, 0)), np.inf)
