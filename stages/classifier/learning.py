@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 
 from stages.common.settings.params import Train
 
-# Gives, anew each time, the values that heads start with.
-Start = Callable[[], Any]
-
 
 class Losses(NamedTuple):
     """Of each head: the mean loss, and the top-1 accuracy. float64 (heads,)."""

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Optional, Protocol, Union
 import numpy as np
 
 from stages.backend.mx import mx
-from stages.classifier.learning import Start
 from stages.classifier.model.grid import Rule, Trial
 from stages.classifier.model.head import Features, Head
 from stages.classifier.scores import Labels, Scores, score
@@ -76,7 +75,7 @@ def fit(head: Head, train: Subset, valid: Subset, settings: params.Train, log: E
     return Fit(best, trials, epochs, scores[0], scores[1], temperature)
 
 
-def _choose(way: Way, head: Head, start: Start, train: Samples, valid: Samples, settings: params.Train) -> Race:
+def _choose(way: Way, head: Head, start: Any, train: Samples, valid: Samples, settings: params.Train) -> Race:
     """All heads; together where they can learn so. Raises InputError where no loss is finite."""
     rules = [Rule(lr, decay) for lr in settings.rates for decay in settings.decays]
     won: Optional[Race] = None
@@ -94,7 +93,7 @@ def _choose(way: Way, head: Head, start: Start, train: Samples, valid: Samples, 
 
 
 def _refitted(
-    way: Way, head: Head, start: Start, train: Subset, valid: Subset, best: Trial, settings: params.Train
+    way: Way, head: Head, start: Any, train: Subset, valid: Subset, best: Trial, settings: params.Train
 ) -> Any:
     """What a head has learnt of both subsets by the rule of ``best``, after as many epochs as were best."""
     weights = class_weights(settings.class_weights, np.concatenate([train[1], valid[1]]), head.classes)

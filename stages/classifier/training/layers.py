@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stages.backend import devices
 from stages.backend.mx import mx
-from stages.classifier.learning import Losses, Start, factors, pieces, softmax, xavier
+from stages.classifier.learning import Losses, factors, pieces, softmax, xavier
 from stages.classifier.model.grid import Rule
 from stages.classifier.model.head import Features, Head, block_rows
 from stages.classifier.scores import Labels
@@ -17,6 +17,8 @@ from stages.common.settings.params import Train
 
 # MXNet's default for its accelerated gradient is no momentum, which is nothing but sgd.
 OPTIONS = {"nag": {"momentum": 0.9}}
+# {name of a parameter: what it is}
+Values = Mapping[str, NDArray[np.float32]]
 
 
 class Part(NamedTuple):
@@ -46,29 +48,28 @@ class Share(NamedTuple):
 class Layers:
     """A head all of whose trained layers learn, by the only one of ``rules``.
 
-    A :class:`Learner`. Values are {name of a parameter: numpy array}.
+    A :class:`Learner`.
     """
 
     @staticmethod
-    def start(head: Head, features: Features, seed: int) -> Start:
+    def start(head: Head, features: Features, seed: int) -> Values:
         """The values that the layers have, and random ones for the new layer; features: what goes into the head."""
         head.renew(xavier(head.classes, int(head.trained[:-1](head.array(features[:1])).shape[1]), seed))
-        values = _values(head)
-        return lambda: values
+        return _values(head)
 
     @staticmethod
-    def place(head: Head, values: Mapping[str, NDArray[np.float32]]) -> None:
+    def place(head: Head, values: Values) -> None:
         """Makes ``values`` those of the trained layers of ``head``."""
         for name, parameter in head.trained.collect_params().items():
             parameter.set_data(mx.nd.array(values[name]))
 
     def __init__(
-        self, head: Head, start: Start, rules: Sequence[Rule], train: Samples, valid: Samples, settings: Train
+        self, head: Head, start: Values, rules: Sequence[Rule], train: Samples, valid: Samples, settings: Train
     ) -> None:
         (self._rule,) = rules
         self._head, self._train, self._valid, self._batch_size = head, train, valid, settings.batch_size
         self._factor = factors(settings, len(train.labels))
-        self.place(head, start())
+        self.place(head, start)
         options = OPTIONS.get(settings.optimizer, {})
         optimizer = mx.optimizer.create(
             settings.optimizer, learning_rate=self._rule.lr, wd=self._rule.weight_decay, **options
@@ -113,7 +114,7 @@ class Layers:
     def keep(self, heads: Sequence[int]) -> None:
         """See :class:`Learner`."""
 
-    def values(self, head: int) -> dict[str, NDArray[np.float32]]:
+    def values(self, head: int) -> Values:
         """See :class:`Learner`."""
         return _values(self._head)
 
@@ -130,7 +131,7 @@ class Layers:
         return zip(*by_device)
 
 
-def _values(head: Head) -> dict[str, NDArray[np.float32]]:
+def _values(head: Head) -> Values:
     parameters = head.trained.collect_params()
     return {name: parameter.data(head.contexts[0]).asnumpy() for name, parameter in parameters.items()}
 

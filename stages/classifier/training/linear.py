@@ -5,16 +5,15 @@ each head (its learning rate, its weight decay) is a column. Arrays of weights a
 bias last; each optimizer's state is of the same size.
 """
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.classifier.learning import Losses, Start, factors, pieces, softmax, xavier
+from stages.classifier.learning import Losses, factors, pieces, softmax
 from stages.classifier.model.grid import Rule
 from stages.classifier.model.head import Features, Head, block_rows
-from stages.classifier.training.samples import BLOCK, Inputs, Samples
+from stages.classifier.training.samples import BLOCK, Inputs, Samples, axes
 from stages.classifier.updates import STATES, UPDATES, Array, correction
 from stages.common.settings.params import Train
 
@@ -24,15 +23,14 @@ GRADIENT, UPDATED = 2**19, 2**17
 
 
 class Linear:
-    """Heads of which the last layer learns, by ``rules``, one each; all start with the same values.
+    """Heads of which the last layer learns, by ``rules``, one each, from zeros, and along principal axes if it can.
 
     A :class:`Learner`. Values are (classes, width + 1), the bias last.
     """
 
     @staticmethod
-    def start(head: Head, features: Features, seed: int) -> Start:
-        """Random weights; features: what goes into the head."""
-        return functools.partial(xavier, head.classes, head.width(features), seed)
+    def start(head: Head, features: Features, seed: int) -> None:
+        """Nothing: the loss of one layer has one minimum, wherever it starts."""
 
     @staticmethod
     def place(head: Head, values: Array) -> None:
@@ -40,13 +38,15 @@ class Linear:
         head.renew(values)
 
     def __init__(
-        self, head: Head, start: Start, rules: Sequence[Rule], train: Samples, valid: Samples, settings: Train
+        self, head: Head, start: None, rules: Sequence[Rule], train: Samples, valid: Samples, settings: Train
     ) -> None:
         self._classes, self._train, self._valid = head.classes, train, valid
-        self._inputs, self._valid_inputs = Inputs(head, train, training=True), Inputs(head, valid, training=False)
+        self._axes = axes(head, train)
+        self._inputs = Inputs(head, train, training=True, axes=self._axes)
+        self._valid_inputs = Inputs(head, valid, training=False, axes=self._axes)
         self._optimizer, self._batch_size = settings.optimizer, settings.batch_size
         self._factor = factors(settings, len(train.labels))
-        self._weights = np.tile(start(), (len(rules), 1))
+        self._weights = np.zeros((len(rules) * head.classes, self._inputs.width + 1), np.float32)
         self._state = [np.zeros_like(self._weights) for _ in range(STATES[settings.optimizer])]
         self._rate, self._decay = (
             np.repeat(np.array(values, np.float32), self._classes)[:, None] for values in zip(*rules)
@@ -82,7 +82,8 @@ class Linear:
 
     def values(self, head: int) -> Array:
         """See :class:`Learner`."""
-        return self._weights[head * self._classes : (head + 1) * self._classes].copy()
+        own = self._weights[head * self._classes : (head + 1) * self._classes]
+        return self._axes.back(own) if self._axes else own.copy()
 
     def learn(self, order: NDArray[np.int64]) -> Losses:
         """See :class:`Learner`."""

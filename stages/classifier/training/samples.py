@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from stages.backend.mx import mx
 from stages.classifier.model.head import Features, Head
 from stages.classifier.scores import Labels
+from stages.classifier.training.axes import MOST, Axes, principal
 
 # Rows that go through the frozen layers together: they do not learn, so they need not wait for the batch before,
 # and a large matrix product is faster than several small ones.
@@ -58,19 +59,33 @@ def class_weights(kind: str, labels: Labels, classes: int) -> NDArray[np.float64
     return np.asarray(len(labels) / (present * np.maximum(counts, 1)))
 
 
+def axes(head: Head, given: Samples) -> Optional[Axes]:
+    """The principal axes of what the frozen layers make of ``given``, without dropout; None where that is large."""
+    count, width = len(given.labels), head.width(given.parts[0])
+    if not small(count, width) or min(count, width) > MOST:
+        return None
+    (x,) = Inputs(head, given, training=False).blocks([np.arange(count)])
+    return principal(x[:, :-1], given.weights)
+
+
+def small(count: int, width: int) -> bool:
+    """Whether so many inputs of that width are kept from epoch to epoch."""
+    return count * (width + 1) * 4 <= SMALL
+
+
 class Inputs:
     """What the last layer gets of ``given``: float32 (rows, width + 1), what the frozen layers make of the features,
-    and a column of ones, which the bias is multiplied with.
+    along ``axes`` where there are any, and a column of ones, which the bias is multiplied with.
 
     training: with dropout. What is the same in each epoch is computed once, unless it is large.
     """
 
-    def __init__(self, head: Head, given: Samples, training: bool) -> None:
-        self._head, self._given, self._training = head, given, training
-        self.width = head.width(given.parts[0])
+    def __init__(self, head: Head, given: Samples, training: bool, axes: Optional[Axes] = None) -> None:
+        self._head, self._given, self._training, self._axes = head, given, training, axes
+        self.width = axes.turn.shape[1] if axes else head.width(given.parts[0])
         random, count = training and head.random, len(given.labels)
         self._plain = head.plain and not random
-        self._same = not random and count * (self.width + 1) * 4 <= SMALL
+        self._same = not random and small(count, self.width)
         self._kept: Optional[NDArray[np.float32]] = None
 
     def blocks(self, pieces: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.float32]]:
@@ -85,8 +100,10 @@ class Inputs:
 
     def _compute(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         inputs = np.ones((len(rows), self.width + 1), np.float32)
-        features = self._given.take(rows)
-        inputs[:, :-1] = features if self._plain else self._through_frozen(features)
+        x = self._given.take(rows)
+        if not self._plain:
+            x = self._through_frozen(x)
+        inputs[:, :-1] = self._axes.along(x) if self._axes else x
         return inputs
 
     def _through_frozen(self, features: NDArray[np.float32]) -> NDArray[np.float32]:

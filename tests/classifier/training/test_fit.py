@@ -7,6 +7,7 @@ from stages.backbones import zoo
 from stages.backend.mx import mx
 from stages.classifier.model import head
 from stages.classifier.scores import score
+from stages.classifier.training import layers, samples
 from stages.classifier.training.fit import fit
 from stages.common.errors import InputError
 from tests.classifier.made import clouds, network, settings
@@ -77,25 +78,22 @@ def test_every_optimizer_is_another_one(build):
         assert not any(np.allclose(result, other, rtol=1e-3) for other in results[:i]), OPTIMIZERS[i]
 
 
-def start(build, seed=0):
-    """The last layer's weights before the first step."""
-    return fitted(build(), clouds(), optimizer="sgd", lr=1e-30, epochs=1, seed=seed)[2]
-
-
 def test_a_step_goes_down_the_mean_gradient_of_the_batch_also_of_the_last_short_one(build):
     (features, labels), lr, decay = clouds(), 0.5, 0.1
-    expected = start(build, seed=3).astype(np.float64)
+    # From zeros, and the mean of the features off: which axes they are turned to is nothing to a plain gradient.
+    expected, mean = np.zeros((4, 17)), features.mean(axis=0)
     order = np.random.default_rng(3).permutation(40)
     for rows in (order[:16], order[16:32], order[32:]):
-        x = np.hstack([features[rows], np.ones((len(rows), 1))])
+        x = np.hstack([features[rows] - mean, np.ones((len(rows), 1))])
         logits = x @ expected.T
         likelihood = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         gradient = (likelihood - np.eye(4)[labels[rows]]).T @ x / len(rows)
         expected -= lr * (gradient + decay * expected)
+    expected[:, -1] -= expected[:, :-1] @ mean
     trained = fitted(
         build(), (features, labels), optimizer="sgd", lr=lr, epochs=1, batch_size=16, weight_decay=decay, seed=3
     )[2]
-    np.testing.assert_allclose(trained, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(trained, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -106,26 +104,29 @@ def test_weight_decay_shrinks_the_weights(build, optimizer):
     assert np.linalg.norm(decayed) < 0.95 * np.linalg.norm(free)
 
 
+# A training in whose last epoch the learning rate is next to nothing: it changes nothing any more.
+SLOWING = {"optimizer": "sgd", "lr": 0.1, "schedule": "cosine", "epochs": 200}
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 39, 40, 1000])
 def test_the_curves_are_means_over_all_samples_whatever_the_batch_size(build, batch_size):
-    data = clouds()
+    data = clouds(spread=2.0)
     built = build()
-    # So small a step changes nothing: all is as with the weights of the start.
-    _, curves, _ = fitted(built, data, clouds(seed=1), optimizer="sgd", lr=1e-30, epochs=2, batch_size=batch_size)
+    _, curves, _ = fitted(built, data, clouds(seed=1), **SLOWING, batch_size=batch_size)
     assert sorted(curves) == sorted(CURVES)
     for subset, (features, labels) in {"train": data, "valid": clouds(seed=1)}.items():
         expected = score(built.blocks(features), labels)
-        assert curves[f"{subset}/loss"] == pytest.approx([expected.loss] * 2, rel=1e-5)
-        assert curves[f"{subset}/top1"] == pytest.approx([expected.top1] * 2)
+        assert curves[f"{subset}/loss"][-1] == pytest.approx(expected.loss, rel=1e-3)
+        assert curves[f"{subset}/top1"][-1] == pytest.approx(expected.top1)
 
 
 @pytest.mark.parametrize(("dropout", "same"), [(0.0, True), (0.5, False)])
 def test_dropout_is_at_work_in_training_and_not_in_validation(build, dropout, same):
-    data = clouds()
+    data = clouds(spread=2.0)
     built = build(dropout=dropout)
-    _, curves, _ = fitted(built, data, optimizer="sgd", lr=1e-30, epochs=1)
-    assert curves["valid/loss"] == pytest.approx([score(built.blocks(data[0]), data[1]).loss], rel=1e-6)
-    assert (curves["train/loss"] == pytest.approx(curves["valid/loss"], rel=1e-5)) == same
+    _, curves, _ = fitted(built, data, **SLOWING)
+    assert curves["valid/loss"][-1] == pytest.approx(score(built.blocks(data[0]), data[1]).loss, rel=1e-5)
+    assert (curves["train/loss"][-1] == pytest.approx(curves["valid/loss"][-1], rel=1e-3)) == same
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
@@ -159,8 +160,7 @@ def test_frozen_layers_keep_every_bit(vgg, cut):
     trained = fitted(built, data, lr=1e-3, batch_size=10, weight_decay=0.1)[2]
     for name, value in built.frozen.collect_params().items():
         assert value.data().asnumpy().tobytes() == before[name].tobytes()
-    first = fitted(built, data, optimizer="sgd", lr=1e-30, epochs=1)[2]
-    assert (trained != first).mean() > 0.9
+    assert (trained != 0).mean() > 0.9
 
 
 def test_training_is_the_same_from_either_cut(vgg):
@@ -292,8 +292,11 @@ def test_the_temperature_is_in_the_last_layer(build):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_one_layer_learns_in_numpy_what_it_learns_in_mxnet(workspace, weights_file, optimizer):
+def test_one_layer_learns_in_numpy_what_it_learns_in_mxnet(workspace, weights_file, optimizer, monkeypatch):
     workspace(BACKBONE, weights_file)
+    # MXNet's layers know of no axes, and start with random weights.
+    monkeypatch.setattr(samples, "SMALL", 0)
+    monkeypatch.setattr(layers, "xavier", lambda classes, width, seed: np.zeros((classes, width + 1), np.float32))
     kept = []
     for trainable in ("last", "all"):
         built = head.build(network(), "pool", 4, 0.0, trainable, [CPU])
@@ -324,10 +327,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(build):
     mx.nd.random.uniform(shape=(5,)).wait_to_read()
     assert run(7).tobytes() == first.tobytes()
     assert run(8).tobytes() != first.tobytes()
-
-
-def test_another_seed_starts_elsewhere(build):
-    assert (start(build, seed=0) != start(build, seed=1))[:, :-1].all()
 
 
 # --- Several devices, more layers ------------------------------------------------------------------------------------
