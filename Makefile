@@ -92,6 +92,7 @@ $(installed): $(files)
 	@.venv/bin/pip install --quiet --disable-pip-version-check -r $(requirements)
 	@$(activated) python -m stages.backend.mx
 	@$(activated) python -m stages.preprocessing.filling
+	@$(activated) python -m stages.classifier.updates
 	@touch $@
 
 .venv/installed-requirements-%.txt: requirements-%.txt $(installed)

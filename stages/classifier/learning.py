@@ -49,16 +49,6 @@ def pieces(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def xavier(classes: int, width: int, seed: int) -> NDArray[np.float32]:
-    """What the new layer starts with: (classes, width + 1), the bias, which is 0, last (Glorot and Bengio 2010)."""
-    values = np.zeros((classes, width + 1), np.float32)
-    drawn = np.random.default_rng(seed).random((classes, width), np.float32)
-    np.multiply(drawn, np.float32(2), out=values[:, :-1])
-    values[:, :-1] -= 1
-    values[:, :-1] *= np.float32(math.sqrt(6 / (classes + width)))
-    return values
-
-
 def softmax(z: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Turns logits (rows, heads, classes) into probabilities, in place; returns the cross-entropy of each row and
     head, in nats, and whether the row's class is the likeliest, both (rows, heads).

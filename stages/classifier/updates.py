@@ -1,26 +1,33 @@
-"""How an optimizer turns gradients into steps, on numpy arrays: MXNet's formulas and defaults, in place.
+"""How an optimizer turns gradients into steps: MXNet's formulas and defaults, as machine code that Numba makes.
 
-An update is ``(weights, gradient, state, rate, decay, scratch)``, for one block of rows of a matrix of weights:
+An update is ``(weights, gradient, state, rate, decay)``, in place, for some rows of a matrix of weights:
 
-weights, gradient, scratch: float32 (rows, columns). All are written to; what the last two hold afterwards is of no use.
+weights, gradient: float32 (rows, columns).
 state: the optimizer's own arrays of that shape, as many as ``STATES`` says, which start as zeros.
-rate, decay: learning rate and weight decay of each row, float32 (rows, 1).
+rate, decay: learning rate and weight decay of each row, float32 (rows,).
 
-MXNet's own operators do not run through a wide matrix as fast as numpy does, nor with another rate in each row.
+In one pass over the arrays, where numpy makes a dozen; MXNet's own operators know no rate of each row.
+``python -m stages.classifier.updates`` has the machine code made, so that no training waits for that later.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
-Update = Callable[[Array, Array, Sequence[Array], Array, Array, Array], None]
+Update = Callable[[Array, Array, tuple[Array, ...], Array, Array], None]
 
-MOMENTUM = 0.9
+MOMENTUM = np.float32(0.9)
 BETA1, BETA2 = np.float32(0.9), np.float32(0.999)
 EPSILON, ADAGRAD_EPSILON = np.float32(1e-8), np.float32(1e-7)
+ONE = np.float32(1)
+
+STATES = {"adam": 2, "sgd": 0, "nag": 1, "rmsprop": 1, "adagrad": 1}
 
 
 def correction(optimizer: str, step: int) -> float:
@@ -28,78 +35,78 @@ def correction(optimizer: str, step: int) -> float:
     return math.sqrt(1 - 0.999**step) / (1 - 0.9**step) if optimizer == "adam" else 1.0
 
 
-def sgd(weights: Array, gradient: Array, state: Sequence[Array], rate: Array, decay: Array, scratch: Array) -> None:
+@functools.cache
+def update(optimizer: str) -> Update:
+    """The update of that name."""
+    return _compiled({"adam": _adam, "sgd": _sgd, "nag": _nag, "rmsprop": _rmsprop, "adagrad": _adagrad}[optimizer])
+
+
+def _compiled(formula: Update) -> Update:
+    # What divides by 0 is not finite, which training notices.
+    njit: Any = functools.partial(numba.njit, error_model="numpy")
+    try:
+        made: Update = njit(cache=True)(formula)
+    except RuntimeError:
+        # There is no place to keep machine code: it is made anew in each process, which takes a second.
+        made = njit()(formula)
+    return made
+
+
+def _sgd(weights: Array, gradient: Array, state: tuple[Array, ...], rate: Array, decay: Array) -> None:
     """Down the gradient."""
-    _decay(weights, gradient, decay, scratch)
-    gradient *= rate
-    weights -= gradient
+    for i in range(weights.shape[0]):
+        for j in range(weights.shape[1]):
+            weights[i, j] -= rate[i] * (gradient[i, j] + decay[i] * weights[i, j])
 
 
-def nag(weights: Array, gradient: Array, state: Sequence[Array], rate: Array, decay: Array, scratch: Array) -> None:
+def _nag(weights: Array, gradient: Array, state: tuple[Array, ...], rate: Array, decay: Array) -> None:
     """Nesterov's accelerated gradient, with momentum 0.9."""
-    (momentum,) = state
-    _decay(weights, gradient, decay, scratch)
-    gradient *= rate
-    momentum *= np.float32(MOMENTUM)
-    momentum -= gradient
-    weights -= gradient
-    np.multiply(momentum, np.float32(MOMENTUM), out=scratch)
-    weights += scratch
+    momentum = state[0]
+    for i in range(weights.shape[0]):
+        for j in range(weights.shape[1]):
+            step = rate[i] * (gradient[i, j] + decay[i] * weights[i, j])
+            momentum[i, j] = momentum[i, j] * MOMENTUM - step
+            weights[i, j] += momentum[i, j] * MOMENTUM - step
 
 
-def adam(weights: Array, gradient: Array, state: Sequence[Array], rate: Array, decay: Array, scratch: Array) -> None:
+def _adam(weights: Array, gradient: Array, state: tuple[Array, ...], rate: Array, decay: Array) -> None:
     """Kingma and Ba 2014, algorithm 1; ``rate`` has the :func:`correction`.
 
-    The state is what the article calls m / (1 - β1) and v / (1 - β2): two passes over the weights less.
+    The state is what the article calls m / (1 - β1) and v / (1 - β2).
     """
     mean, variance = state
-    _decay(weights, gradient, decay, scratch)
-    mean *= BETA1
-    mean += gradient
-    gradient *= gradient
-    variance *= BETA2
-    variance += gradient
-    np.sqrt(variance, out=scratch)
-    spread = np.sqrt(1 - BETA2)
-    scratch += EPSILON / spread
-    np.divide(mean, scratch, out=scratch)
-    scratch *= rate * ((1 - BETA1) / spread)
-    weights -= scratch
+    spread = np.sqrt(ONE - BETA2)
+    epsilon = EPSILON / spread
+    for i in range(weights.shape[0]):
+        scaled = rate[i] * ((ONE - BETA1) / spread)
+        for j in range(weights.shape[1]):
+            slope = gradient[i, j] + decay[i] * weights[i, j]
+            mean[i, j] = mean[i, j] * BETA1 + slope
+            variance[i, j] = variance[i, j] * BETA2 + slope * slope
+            weights[i, j] -= scaled * (mean[i, j] / (np.sqrt(variance[i, j]) + epsilon))
 
 
-def rmsprop(weights: Array, gradient: Array, state: Sequence[Array], rate: Array, decay: Array, scratch: Array) -> None:
+def _rmsprop(weights: Array, gradient: Array, state: tuple[Array, ...], rate: Array, decay: Array) -> None:
     """Tieleman and Hinton 2012."""
-    (square,) = state
-    _decay(weights, gradient, decay, scratch)
-    np.multiply(gradient, gradient, out=scratch)
-    scratch *= 1 - BETA1
-    square *= BETA1
-    square += scratch
-    np.add(square, EPSILON, out=scratch)
-    np.sqrt(scratch, out=scratch)
-    gradient /= scratch
-    gradient *= rate
-    weights -= gradient
+    square = state[0]
+    for i in range(weights.shape[0]):
+        for j in range(weights.shape[1]):
+            slope = gradient[i, j] + decay[i] * weights[i, j]
+            square[i, j] = square[i, j] * BETA1 + slope * slope * (ONE - BETA1)
+            weights[i, j] -= rate[i] * (slope / np.sqrt(square[i, j] + EPSILON))
 
 
-def adagrad(weights: Array, gradient: Array, state: Sequence[Array], rate: Array, decay: Array, scratch: Array) -> None:
+def _adagrad(weights: Array, gradient: Array, state: tuple[Array, ...], rate: Array, decay: Array) -> None:
     """Duchi, Hazan and Singer 2011; the decay is of the weights, not of the history."""
-    (square,) = state
-    np.multiply(gradient, gradient, out=scratch)
-    square += scratch
-    np.add(square, ADAGRAD_EPSILON, out=scratch)
-    np.sqrt(scratch, out=scratch)
-    gradient /= scratch
-    _decay(weights, gradient, decay, scratch)
-    gradient *= rate
-    weights -= gradient
+    square = state[0]
+    for i in range(weights.shape[0]):
+        for j in range(weights.shape[1]):
+            square[i, j] += gradient[i, j] * gradient[i, j]
+            scaled = gradient[i, j] / np.sqrt(square[i, j] + ADAGRAD_EPSILON)
+            weights[i, j] -= rate[i] * (scaled + decay[i] * weights[i, j])
 
 
-UPDATES: dict[str, Update] = {"adam": adam, "sgd": sgd, "nag": nag, "rmsprop": rmsprop, "adagrad": adagrad}
-STATES = {"adam": 2, "sgd": 0, "nag": 1, "rmsprop": 1, "adagrad": 1}
-
-
-def _decay(weights: Array, gradient: Array, decay: Array, scratch: Array) -> None:
-    if decay.any():
-        np.multiply(weights, decay, out=scratch)
-        gradient += scratch
+if __name__ == "__main__":
+    for name, count in STATES.items():
+        tiny, rule = np.zeros((2 + count, 1, 1), np.float32), np.zeros(1, np.float32)
+        update(name)(tiny[0], tiny[1], tuple(tiny[2:]), rule, rule)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stages.classifier.learning import pieces, softmax
 from stages.classifier.scores import Labels
-from stages.classifier.updates import STATES, UPDATES, Array, correction
+from stages.classifier.updates import STATES, Array, correction, update
 from stages.common.progress import progress
 from stages.findings.gathered import taken
 from stages.findings.neighbours import Features
@@ -50,8 +50,8 @@ def out_of_fold(
     """
     inputs = _source(subsets)
     weights = np.zeros((folds * classes, subsets[0].shape[1] + 1), np.float32)
-    state = [np.zeros_like(weights) for _ in range(STATES[OPTIMIZER])]
-    gradient, scratch, decay = np.empty_like(weights), np.empty_like(weights), np.full((1, 1), DECAY, np.float32)
+    state = tuple(np.zeros_like(weights) for _ in range(STATES[OPTIMIZER]))
+    gradient, decay = np.empty_like(weights), np.full(len(weights), DECAY, np.float32)
     epochs = _epochs(len(labels))
     shuffle, steps, step = np.random.default_rng(0), epochs * -(-len(labels) // BATCH), 0
     with progress(total=epochs * len(labels), desc="training on folds", leave=False) as bar:
@@ -61,7 +61,7 @@ def out_of_fold(
                 np.matmul(_slopes(x, weights, labels[rows], fold[rows], folds).T, x, out=gradient)
                 step += 1
                 rate = RATE * (1 + np.cos(np.pi * step / steps)) / 2 * correction(OPTIMIZER, step)
-                UPDATES[OPTIMIZER](weights, gradient, state, np.full((1, 1), rate, np.float32), decay, scratch)
+                update(OPTIMIZER)(weights, gradient, state, np.full(len(weights), rate, np.float32), decay)
                 bar.update(len(rows))
     found = np.empty((len(labels), classes), np.float32)
     for rows in pieces(np.arange(len(labels)), BATCH):

@@ -1,5 +1,6 @@
 """A head all of whose layers learn, by MXNet, on one or several devices. Each takes a share of every batch."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from stages.backend import devices
 from stages.backend.mx import mx
-from stages.classifier.learning import Losses, factors, pieces, softmax, xavier
+from stages.classifier.learning import Losses, factors, pieces, softmax
 from stages.classifier.model.grid import Rule
 from stages.classifier.model.head import Features, Head, block_rows
 from stages.classifier.scores import Labels
@@ -181,3 +182,13 @@ def _on_device(
     whole = [mx.nd.array(values, ctx=context) for values in arrays]
     starts = [0, *part.ends]
     return [Share(*(array[i:j] for array in whole)) for i, j in zip(starts, part.ends)]
+
+
+def xavier(classes: int, width: int, seed: int) -> NDArray[np.float32]:
+    """What the new layer starts with: (classes, width + 1), the bias, which is 0, last (Glorot and Bengio 2010)."""
+    values = np.zeros((classes, width + 1), np.float32)
+    drawn = np.random.default_rng(seed).random((classes, width), np.float32)
+    np.multiply(drawn, np.float32(2), out=values[:, :-1])
+    values[:, :-1] -= 1
+    values[:, :-1] *= np.float32(math.sqrt(6 / (classes + width)))
+    return values

@@ -14,12 +14,11 @@ from stages.classifier.learning import Losses, factors, pieces, softmax
 from stages.classifier.model.grid import Rule
 from stages.classifier.model.head import Features, Head, block_rows
 from stages.classifier.training.samples import BLOCK, Inputs, Samples, axes
-from stages.classifier.updates import STATES, UPDATES, Array, correction
+from stages.classifier.updates import STATES, Array, correction, update
 from stages.common.settings.params import Train
 
-# Weights whose gradient there is at a time, so that it takes little memory beside them, and weights that are brought up
-# to date together: with their state they fit a cache.
-GRADIENT, UPDATED = 2**19, 2**17
+# Weights whose gradient there is at a time, so that it takes little memory beside them.
+GRADIENT = 2**19
 
 
 class Linear:
@@ -45,12 +44,11 @@ class Linear:
         self._inputs = Inputs(head, train, training=True, axes=self._axes)
         self._valid_inputs = Inputs(head, valid, training=False, axes=self._axes)
         self._optimizer, self._batch_size = settings.optimizer, settings.batch_size
+        self._update = update(settings.optimizer)
         self._factor = factors(settings, len(train.labels))
         self._weights = np.zeros((len(rules) * head.classes, self._inputs.width + 1), np.float32)
         self._state = [np.zeros_like(self._weights) for _ in range(STATES[settings.optimizer])]
-        self._rate, self._decay = (
-            np.repeat(np.array(values, np.float32), self._classes)[:, None] for values in zip(*rules)
-        )
+        self._rate, self._decay = (np.repeat(np.array(values, np.float32), self._classes) for values in zip(*rules))
         self._step = 0
         self._arrange()
 
@@ -62,12 +60,11 @@ class Linear:
             (
                 slice(start, start + count),
                 self._weights[start : start + count],
-                [array[start : start + count] for array in self._state],
+                tuple(array[start : start + count] for array in self._state),
             )
             for start in starts
         ]
         self._gradient = np.empty((min(count, len(self._weights)), self._weights.shape[1]), np.float32)
-        self._scratch = np.empty_like(self._gradient[: max(1, UPDATED // self._weights.shape[1])])
 
     @property
     def _heads(self) -> int:
@@ -112,17 +109,10 @@ class Linear:
         slopes = z.reshape(len(x), -1)
         rate = self._rate * (factor * np.float32(correction(self._optimizer, self._step)))
         for rows, own, state in self._blocks:
-            np.matmul(slopes[:, rows].T, x, out=self._gradient[: len(own)])
-            self._update(own, state, rate[rows], self._decay[rows])
+            gradient = self._gradient[: len(own)]
+            np.matmul(slopes[:, rows].T, x, out=gradient)
+            self._update(own, gradient, state, rate[rows], self._decay[rows])
         return weights @ loss, right.sum(axis=0)
-
-    def _update(self, own: Array, state: Sequence[Array], rate: Array, decay: Array) -> None:
-        """Brings a block of weights up to date with its gradient."""
-        update, count = UPDATES[self._optimizer], max(1, UPDATED // own.shape[1])
-        for start in range(0, len(own), count):
-            rows = slice(start, start + count)
-            its, scratch = [array[rows] for array in state], self._scratch[: len(own[rows])]
-            update(own[rows], self._gradient[rows][: len(own[rows])], its, rate[rows], decay[rows], scratch)
 
     def scores(self) -> Losses:
         """See :class:`Learner`."""
