@@ -47,8 +47,13 @@ class Head(NamedTuple):
         output = self.trained[-1]
         output.weight.shape = self.classes, values.shape[1] - 1
         output.initialize(mx.init.Zero(), ctx=self.contexts, force_reinit=True)
-        output.weight.set_data(mx.nd.array(values[:, :-1]))
-        output.bias.set_data(mx.nd.array(values[:, -1]))
+        # Some rows at a time: of a head with many classes there is no room for more copies.
+        rows = block_rows(values.shape[1])
+        for context in self.contexts:
+            weight, bias = output.weight.data(context), output.bias.data(context)
+            for start in range(0, self.classes, rows):
+                weight[start : start + rows] = values[start : start + rows, :-1]
+                bias[start : start + rows] = values[start : start + rows, -1]
 
     def blocks(self, features: Features) -> Iterator[Logits]:
         """Logits without dropout, in blocks of rows (see :func:`block_rows`)."""
@@ -63,7 +68,7 @@ class Head(NamedTuple):
 
 def block_rows(outputs: int) -> int:
     """How many rows are computed together that have so many outputs each: such that they stay small beside a head."""
-    return max(1, min(1024, 2**19 // outputs))
+    return max(1, min(256, 2**19 // outputs))
 
 
 def build(
@@ -103,7 +108,9 @@ def build(
             layer.collect_params().reset_ctx(contexts)
     else:
         _fill(head, values)
-    frozen.collect_params().setattr("grad_req", "null")
+    # The gradient of the last layer alone is taken without MXNet.
+    still = head.layers if trainable == "last" else frozen
+    still.collect_params().setattr("grad_req", "null")
     for block in (frozen, trained):
         block.hybridize()
     return head

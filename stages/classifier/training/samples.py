@@ -13,7 +13,7 @@ from stages.classifier.training.axes import MOST, Axes, principal
 
 # Rows that go through the frozen layers together: they do not learn, so they need not wait for the batch before,
 # and a large matrix product is faster than several small ones.
-BLOCK = 1024
+BLOCK = 512
 # Bytes up to which what does not change between epochs is kept, instead of being computed anew in each.
 SMALL = 64 * 2**20
 

@@ -7,7 +7,7 @@ from stages.backbones import zoo
 from stages.backend.mx import mx
 from stages.classifier.model import head
 from stages.classifier.scores import score
-from stages.classifier.training import layers, samples
+from stages.classifier.training import layers, linear
 from stages.classifier.training.fit import fit
 from stages.common.errors import InputError
 from tests.classifier.made import clouds, network, settings
@@ -295,7 +295,7 @@ def test_the_temperature_is_in_the_last_layer(build):
 def test_one_layer_learns_in_numpy_what_it_learns_in_mxnet(workspace, weights_file, optimizer, monkeypatch):
     workspace(BACKBONE, weights_file)
     # MXNet's layers know of no axes, and start with random weights.
-    monkeypatch.setattr(samples, "SMALL", 0)
+    monkeypatch.setattr(linear, "axes", lambda head, given: None)
     monkeypatch.setattr(layers, "xavier", lambda classes, width, seed: np.zeros((classes, width + 1), np.float32))
     kept = []
     for trainable in ("last", "all"):
