@@ -3,12 +3,13 @@
 The article stores the convolutions' output, 25,088 numbers an image, and sends it through two frozen dense layers in
 every epoch, by Gluon's DataLoader. headstart stores what the first of the two makes of it. Same order of images, from
 zeros, no dropout, and without the principal axes, which so few images would have: the losses are the same. Then an
-epoch of one head against a plain loop in PyTorch, and of twenty heads against one; and the peak memory of the stage,
-against the number of images.
+epoch of one head against a plain loop in PyTorch, and against its matrix products alone, and of twenty heads against
+one; and the peak memory of the stage, against the number of images, and of classes.
 """
 
 import contextlib
 import io
+import json
 import os
 import resource
 import statistics
@@ -25,7 +26,7 @@ import numpy as np
 
 from bench.heads import Data, Log, fitted, torch_run
 from bench.prepare import save_weights
-from bench.table import Row, memory_row
+from bench.table import MEMORY_AIM, Row, memory_row
 from bench.workspace import DIM, workspace
 from stages import train
 from stages.backbones import parameters, zoo
@@ -45,6 +46,9 @@ AIM, SAME_LOSS = 8.0, 1e-4
 # Of the heads that are compared with PyTorch's: images, features and classes.
 SIZES = ((5501, 1280, 12), (2048, 4096, 12), (2048, 1280, 257), (2048, 4096, 257))
 TORCH_AIM, HEADS_AIM = 1.5, 1 / 1.3
+# Images and classes, features of Lite0: where one head has to fit beside the features, in so many times its size.
+LARGE, COPIES = ((33945, 647), (49264, 5742)), 4
+ONE: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.0, "refit": False}
 # Images for the memory, features of Lite0; both fill more than the two blocks that are in the works at a time.
 FEW, MANY = 4096, 40960
 
@@ -88,15 +92,15 @@ def headstart(head: Head, features: Features, labels: Labels, settings: params.T
     return Epochs([epoch.train_loss for epoch in epochs], [epoch.seconds for epoch in epochs])
 
 
-def peak(count: int) -> float:
-    """Peak memory (MB) of training on ``count`` images, in a process of its own."""
-    command = [sys.executable, "-m", "bench.training", str(count)]
+def peak(count: int, classes: int, **changed: Any) -> float:
+    """Peak memory (MB) of training on ``count`` images, with the section ``train`` ``changed``, in its own process."""
+    command = [sys.executable, "-m", "bench.training", str(count), str(classes), json.dumps(changed)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
-def train_alone(count: int) -> None:
+def train_alone(count: int, classes: int, changed: dict[str, Any]) -> None:
     """What :func:`peak` runs: prints the peak memory of a process that trains on what another has written."""
-    with workspace([]):
+    with workspace([], train=changed):
         random = np.random.default_rng(0)
         FEATURES.mkdir(parents=True)
         records.FeaturesInfo(
@@ -110,10 +114,10 @@ def train_alone(count: int) -> None:
             dtype="float16",
             fingerprint="",
             cpu="",
-            classes=list(map(str, range(CLASSES))),
+            classes=list(map(str, range(classes))),
         ).save(records.ABOUT)
         for subset, images in (("train", count), ("valid", 256)):
-            rows = [lists.Row(i, i % CLASSES, "") for i in range(images)]
+            rows = [lists.Row(i, i % classes, "") for i in range(images)]
             values = random.standard_normal((images, DIM), np.float32).astype("<f2")
             records.write(subset, rows, [bytes(32)] * len(rows), values)
         del values
@@ -127,7 +131,7 @@ def train_alone(count: int) -> None:
 
 def rows(folder: Path) -> Iterator[Row]:
     """Yields the rows of the table; ``folder`` is from ``prepare``."""
-    yield memory_row("train", (FEW, MANY), (peak(FEW), peak(MANY)), DIM)
+    yield memory_row("train", (FEW, MANY), (peak(FEW, CLASSES), peak(MANY, CLASSES)), DIM)
     settings = params.load().train.model_copy(
         update={
             "optimizer": "adam",
@@ -158,6 +162,8 @@ def rows(folder: Path) -> Iterator[Row]:
         f"training epoch, VGG16, {IMAGES:,} images / the article's way", ours, theirs, "images/s", ours / theirs, AIM
     )
     yield from head_rows()
+    for images, classes in LARGE:
+        yield from large_rows(images, classes)
 
 
 def head_rows() -> Iterator[Row]:
@@ -179,10 +185,40 @@ def head_rows() -> Iterator[Row]:
             )
 
 
-def median_epoch(train: Subset, valid: Subset, **changed: Any) -> float:
+def large_rows(images: int, classes: int) -> Iterator[Row]:
+    """Yields the rows on one head of many classes: its memory, and its epoch against the matrix products in it."""
+    what = f"{images:,} × {DIM:,}, {classes:,} classes"
+    high, low = (peak(*size, **ONE, epochs=2) for size in ((images, classes), (512, 8)))
+    allowed = low + (images * DIM * 2 + COPIES * classes * (DIM + 1) * 4) / 1e6
+    yield Row(
+        f"peak memory of train, {what} / features, {COPIES} heads", high, allowed, "MB", allowed / high, MEMORY_AIM
+    )
+    features = np.abs(np.random.default_rng(0).standard_normal((images, DIM), np.float32)).astype(np.float16)
+    labels = np.arange(images) % classes
+    one = median_epoch((features, labels), (features[:64], labels[:64]), epochs=3, lr=0.01, weight_decay=0.0)
+    products = images / 64 * seconds_of_products(64, DIM + 1, classes)
+    yield Row(f"epoch of one head, {what} / its products", images / one, images / products, "images/s", products / one)
+
+
+def seconds_of_products(batch: int, width: int, classes: int) -> float:
+    """What the two matrix products of a step take: logits, and the gradient."""
+    random = np.random.default_rng(0)
+    x, weights, slopes = (
+        random.standard_normal(shape, np.float32) for shape in ((batch, width), (classes, width), (batch, classes))
+    )
+    gradient, taken = np.empty_like(weights), []
+    for _ in range(50):
+        begun = time.perf_counter()
+        np.matmul(x, weights.T)
+        np.matmul(slopes.T, x, out=gradient)
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+def median_epoch(train: Subset, valid: Subset, epochs: int = 9, **changed: Any) -> float:
     """Seconds of an epoch of the stage's training, with the section ``train`` ``changed``; the first prepares."""
     return statistics.median(
-        epoch.seconds for epoch in fitted(train, valid, refit=False, epochs=9, **changed)[1].epochs[1:]
+        epoch.seconds for epoch in fitted(train, valid, refit=False, epochs=epochs, **changed)[1].epochs[1:]
     )
 
 
@@ -193,7 +229,7 @@ def whole(train: Subset, valid: Subset, **changed: Any) -> float:
 
 def main() -> None:
     if len(sys.argv) > 1:
-        return train_alone(int(sys.argv[1]))
+        return train_alone(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))
     with tempfile.TemporaryDirectory() as folder:
         save_weights("vgg16", Path(folder))
         for row in rows(Path(folder)):

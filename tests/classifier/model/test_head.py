@@ -63,10 +63,11 @@ def test_dense_layers_of_vgg_behind_the_cut_are_kept(vgg, cut, kept):
 
 
 @pytest.mark.parametrize("cut", ["fc6", "conv"])
-def test_only_the_new_layer_has_gradients(vgg, cut):
-    built = head.build(network(), cut, 7, 0.5, "last", [CPU])
-    assert {parameter.grad_req for parameter in built.frozen.collect_params().values()} == {"null"}
-    assert {parameter.grad_req for parameter in built.trained[-1].collect_params().values()} == {"write"}
+def test_there_are_gradients_only_where_mxnet_trains(vgg, cut):
+    for trainable, wanted in (("last", "null"), ("all", "write")):
+        built = head.build(network(), cut, 7, 0.5, trainable, [CPU])
+        assert {parameter.grad_req for parameter in built.trained.collect_params().values()} == {wanted}
+        assert {parameter.grad_req for parameter in built.frozen.collect_params().values()} <= {"null"}
 
 
 @pytest.mark.parametrize("cut", ["fc6", "conv"])
