@@ -13,11 +13,11 @@ In one pass over the arrays, where numpy makes a dozen; MXNet's own operators kn
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from stages.common.compiled import compiled
 
 Array = NDArray[np.float32]
 Update = Callable[[Array, Array, tuple[Array, ...], Array, Array], None]
@@ -38,18 +38,7 @@ def correction(optimizer: str, step: int) -> float:
 @functools.cache
 def update(optimizer: str) -> Update:
     """The update of that name."""
-    return _compiled({"adam": _adam, "sgd": _sgd, "nag": _nag, "rmsprop": _rmsprop, "adagrad": _adagrad}[optimizer])
-
-
-def _compiled(formula: Update) -> Update:
-    # What divides by 0 is not finite, which training notices.
-    njit: Any = functools.partial(numba.njit, error_model="numpy")
-    try:
-        made: Update = njit(cache=True)(formula)
-    except RuntimeError:
-        # There is no place to keep machine code: it is made anew in each process, which takes a second.
-        made = njit()(formula)
-    return made
+    return compiled({"adam": _adam, "sgd": _sgd, "nag": _nag, "rmsprop": _rmsprop, "adagrad": _adagrad}[optimizer])
 
 
 def _sgd(weights: Array, gradient: Array, state: tuple[Array, ...], rate: Array, decay: Array) -> None:

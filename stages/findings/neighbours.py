@@ -1,6 +1,7 @@
 """Each image's nearest neighbours in every subset, by the cosine of their features.
 
 By products of blocks of vectors: of all similarities no more are there at a time than two blocks of rows have.
+The vectors of all rows are there all the while.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.common.progress import progress
+from stages.findings import nearer
 from stages.findings.components import components
 
 Features = NDArray[Any]  # (n, dim), of any float dtype
@@ -23,8 +25,6 @@ BLOCK = 4096
 EXACT, REDUCED = 100_000, 64
 # Rows that the components, which need not be exact, are found from.
 SAMPLE = 10_000
-# Columns of which only the largest is looked at first.
-BUNDLE = 16
 
 
 class Space(NamedTuple):
@@ -43,6 +43,10 @@ class Neighbours(NamedTuple):
 
     rows: NDArray[np.int32]
     similarities: NDArray[np.float32]
+
+    def of(self, rows: slice, subset: int) -> "Neighbours":
+        """Those of ``rows`` in a ``subset``: (rows, k)."""
+        return Neighbours(self.rows[rows, subset], self.similarities[rows, subset])
 
 
 def space(subsets: Sequence[Features]) -> Space:
@@ -86,68 +90,31 @@ def nearest(subsets: Sequence[Features], within: Space, k: int) -> Neighbours:
         np.full((count, len(subsets), k), -1, np.int32),
         np.full((count, len(subsets), k), -np.inf, np.float32),
     )
-    numbered = list(_numbered(subsets))
-    products = np.empty((BLOCK + BUNDLE, BLOCK + BUNDLE), np.float32)
+    numbered = list(_numbered(subsets, within))
+    room = np.empty((BLOCK, BLOCK), np.float32)
     with progress(total=count, desc="comparing features", leave=False) as bar:
         for number, one in enumerate(numbered):
-            queries = vectors(one.features, within)
             for other in numbered[: number + 1]:
-                similar = _products(queries, vectors(other.features, within), products)
-                if other is one:
-                    np.fill_diagonal(similar, -np.inf)
-                else:
-                    # What one block has with another, the other has with it.
-                    _merge(found, other.rows, one, similar[:, : len(other.features)].T)
-                _merge(found, one.rows, other, similar[: len(queries)])
-            bar.update(len(queries))
+                products = room[: len(one.vectors), : len(other.vectors)]
+                np.matmul(one.vectors, other.vectors.T, out=products)
+                # What one block has with another, the other has with it.
+                ends = found.of(one.rows, other.subset), found.of(other.rows, one.subset)
+                nearer.merge(products, one is other, *ends, (one.rows.start, other.rows.start))
+            bar.update(len(one.vectors))
     return found
 
 
-class _Block(NamedTuple):
-    """Some rows of the subset of a number, and their features."""
+class Block(NamedTuple):
+    """Some rows of the subset of a number."""
 
     rows: slice
     subset: int
-    features: Features
+    vectors: Vectors
 
 
-def _numbered(subsets: Sequence[Features]) -> Iterator[_Block]:
+def _numbered(subsets: Sequence[Features], within: Space) -> Iterator[Block]:
     first = 0
     for number, subset in enumerate(subsets):
         for features in blocks(subset):
-            yield _Block(slice(first, first + len(features)), number, features)
+            yield Block(slice(first, first + len(features)), number, vectors(features, within))
             first += len(features)
-
-
-def _products(queries: Vectors, keys: Vectors, room: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The cosines (queries, keys), in ``room``; with rows and columns of -inf to a multiple of ``BUNDLE``."""
-    rows, columns = (-(-len(each) // BUNDLE) * BUNDLE for each in (queries, keys))
-    products = room[:rows, :columns]
-    np.matmul(queries, keys.T, out=products[: len(queries), : len(keys)])
-    products[len(queries) :] = products[:, len(keys) :] = -np.inf
-    return products
-
-
-def _merge(found: Neighbours, own: slice, block: _Block, similar: NDArray[np.float32]) -> None:
-    """Puts into ``found``, of the rows ``own``, what is nearer in ``similar`` (own, rows of ``block`` and more)."""
-    rows, similarities = found.rows[own, block.subset], found.similarities[own, block.subset]
-    k, first = rows.shape[1], block.rows.start
-    # The k largest of a row are in those k bundles whose largest are the largest: no need to look at the others.
-    bundles = similar.reshape(len(similar), BUNDLE, -1)
-    width = bundles.shape[2]
-    chosen = _largest(bundles.max(axis=1), k)
-    columns = (chosen[:, :, None] + np.arange(0, BUNDLE * width, width)).reshape(len(similar), -1)
-    values = np.concatenate([similarities, np.take_along_axis(similar, columns, axis=1)], axis=1)
-    numbers = np.concatenate([rows, (columns + first).astype(np.int32)], axis=1)
-    order = _largest(values, k)
-    order = np.take_along_axis(order, np.argsort(-np.take_along_axis(values, order, 1), axis=1, kind="stable"), 1)
-    similarities[:] = np.take_along_axis(values, order, axis=1)
-    rows[:] = np.where(similarities > -np.inf, np.take_along_axis(numbers, order, axis=1), -1)
-
-
-def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The columns of the ``k`` largest of each row, or of all where there are no more, in no order."""
-    count = values.shape[1]
-    if count <= k:
-        return np.broadcast_to(np.arange(count), values.shape)
-    return np.argpartition(values, count - k, axis=1)[:, count - k :]
