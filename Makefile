@@ -91,8 +91,7 @@ $(installed): $(files)
 	  exit 1; }
 	@.venv/bin/pip install --quiet --disable-pip-version-check -r $(requirements)
 	@$(activated) python -m stages.backend.mx
-	@$(activated) python -m stages.preprocessing.filling
-	@$(activated) python -m stages.classifier.updates
+	@$(activated) python -m stages.compile
 	@touch $@
 
 .venv/installed-requirements-%.txt: requirements-%.txt $(installed)

@@ -6,9 +6,7 @@ weights, gradient: float32 (rows, columns).
 state: the optimizer's own arrays of that shape, as many as ``STATES`` says, which start as zeros.
 rate, decay: learning rate and weight decay of each row, float32 (rows,).
 
-In one pass over the arrays, where numpy makes a dozen; MXNet's own operators know no rate of each row.
-``python -m stages.classifier.updates`` has the machine code made, so that no training waits for that later.
-"""
+In one pass over the arrays, where numpy makes a dozen; MXNet's own operators know no rate of each row."""
 
 import functools
 import math
@@ -93,9 +91,3 @@ def _adagrad(weights: Array, gradient: Array, state: tuple[Array, ...], rate: Ar
             square[i, j] += gradient[i, j] * gradient[i, j]
             scaled = gradient[i, j] / np.sqrt(square[i, j] + ADAGRAD_EPSILON)
             weights[i, j] -= rate[i] * (scaled + decay[i] * weights[i, j])
-
-
-if __name__ == "__main__":
-    for name, count in STATES.items():
-        tiny, rule = np.zeros((2 + count, 1, 1), np.float32), np.zeros(1, np.float32)
-        update(name)(tiny[0], tiny[1], tuple(tiny[2:]), rule, rule)

@@ -1,27 +1,55 @@
-"""Machine code that Numba makes of functions of numbers and arrays."""
+"""Machine code that Numba makes of functions of numbers and arrays, kept for the user.
 
+A function's code is found by what its module says, not by where that lies: each experiment of DVC's has a copy of its
+own, and would wait for it anew.
+"""
+
+import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core import caching
+
+from stages.common.caches import user_cache
 
 Formula = TypeVar("Formula", bound=Callable[..., Any])
 
 
-def compiled(formula: Formula, fast: bool = False) -> Formula:
-    """``formula`` as machine code, made when it is first called and kept beside the module.
+class Kept(caching.UserWideCacheLocator):
+    """Where Numba keeps the machine code of a module."""
 
-    Division by 0 gives what is not finite, as in numpy. fast: sums may be added up in another order.
+    def __init__(self, function: Any, source: str) -> None:
+        super().__init__(function, source)  # type: ignore[no-untyped-call]  # Numba has no types for it
+        self._cache_path = str(user_cache() / "compiled" / hashlib.sha256(Path(source).read_bytes()).hexdigest())
+
+
+# Numba 0.60, the last for Python 3.9, does not ask, and keeps it beside the module.
+if not getattr(numba.config, "CACHE_LOCATOR_CLASSES", ""):
+    vars(numba.config)["CACHE_LOCATOR_CLASSES"] = f"{__name__}.{Kept.__name__}"
+
+
+def njit(signature: str, **settings: Any) -> Callable[[Formula], Formula]:
+    """Makes machine code for arguments of that ``signature`` where a function is defined.
+
+    Raises RuntimeError where there is no place to keep it.
     """
-    njit: Any = numba.njit
-    settings = {
-        "error_model": "numpy",
-        "nogil": True,
-        "fastmath": {"reassoc", "contract", "nsz", "arcp"} if fast else False,
-    }
+    made: Any = numba.njit(signature, cache=True, **settings)
+    return made
+
+
+def compiled(formula: Formula, fast: bool = False) -> Formula:
+    """``formula`` as machine code, made when it is first called.
+
+    Division by 0 gives what is not finite, as in numpy. fast: sums may be added up in another order. Where there is no
+    place to keep machine code it is made anew in each process, which takes a second.
+    """
+    orders = {"reassoc", "contract", "nsz", "arcp"} if fast else False
+    make: Any = functools.partial(numba.njit, error_model="numpy", nogil=True, fastmath=orders)
     try:
-        made: Formula = njit(cache=True, **settings)(formula)
+        made: Formula = make(cache=True)(formula)
     except RuntimeError:
-        # There is no place to keep machine code: it is made anew in each process, which takes a second.
-        made = njit(**settings)(formula)
+        made = make()(formula)
     return made

@@ -6,20 +6,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from stages.common.disk import sums
 from stages.common.documents import Document
 from stages.common.settings.layout import MAP
+from stages.findings import tsne
+from stages.findings.components import components
 from stages.findings.neighbours import Features
 from stages.findings.sketches import SIDE
 
 POINTS, TILES = MAP / "map.json", MAP / "tiles.webp"
-# Of more images, so many: t-SNE takes some seconds for them, and a page that shows them stays small.
+# Of more images, so many: t-SNE takes a second for them, and a page that shows them stays small.
 MOST = 2_000
 # The plane is so wide and high.
 SPAN = 1000
-# t-SNE starts from the first components and goes on with so many of them (van der Maaten and Hinton 2008).
-COMPONENTS, ITERATIONS = 50, 500
+# t-SNE starts from the first two components and goes by so many of them.
+COMPONENTS, PERPLEXITY = 50, 30.0
 COLUMNS = 50
 QUALITY = 50
 
@@ -43,21 +46,16 @@ def chosen(digests: Sequence[bytes]) -> NDArray[np.int64]:
 
 def flat(features: Features) -> NDArray[np.int64]:
     """Where ``features`` (n, dim) lie on the plane: (n, 2). The same for the same features, on any number of cores."""
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
-    components = min(COMPONENTS, *features.shape)
     if len(features) < 5:
         return np.stack([np.arange(len(features)) * SPAN // max(len(features) - 1, 1)] * 2, axis=1)
-    # In which order several threads add up is left to chance.
+    centred = features.astype(np.float32)
+    centred -= centred.mean(axis=0)
+    # How several threads share a product changes its last bits.
     with threadpool_limits(1):
-        reduced = PCA(components, svd_solver="randomized", random_state=0).fit_transform(features.astype(np.float32))
-        perplexity = min(30.0, (len(features) - 1) / 3)
-        settings = {"init": "pca" if components > 1 else "random", "random_state": 0, "n_jobs": 1}
-        points = TSNE(2, perplexity=perplexity, max_iter=ITERATIONS, **settings).fit_transform(reduced)
-    low, wide = points.min(axis=0), (points.max(axis=0) - points.min(axis=0)).max()
-    return np.asarray(((points - low) / (wide or 1) * SPAN).round(), np.int64)
+        reduced = centred @ components(centred, COMPONENTS)
+    places = tsne.embed(reduced, min(PERPLEXITY, (len(features) - 1) / 3))
+    low, wide = places.min(axis=0), (places.max(axis=0) - places.min(axis=0)).max()
+    return np.asarray(((places - low) / (wide or 1) * SPAN).round(), np.int64)
 
 
 def write(found: Map, sketches: NDArray[np.uint8]) -> None:

@@ -1,7 +1,4 @@
-"""From the pixels of an image to its place in a batch: resized, normalised, and laid out as the network wants it.
-
-``python -m stages.preprocessing.filling`` has the machine code made, so that no image waits for that later.
-"""
+"""From the pixels of an image to its place in a batch: resized, normalised, and laid out as the network wants it."""
 
 import functools
 import itertools
@@ -32,7 +29,7 @@ def filler(backbone: Backbone, resize: str) -> Fill:
     scale, shift = pixels.normalisation(backbone)
 
     def fill(raster: Raster, layout: Layout, row: Row) -> None:
-        resample = None if next(seen) < FEW else _resample()
+        resample = None if next(seen) < FEW else resampler()
         if resample is None:
             resized = pixels.pixels(picture(raster), backbone, resize)
             pixels.normalise(resized[None], backbone, out=layout.upright(row[None]))
@@ -46,14 +43,10 @@ def filler(backbone: Backbone, resize: str) -> Fill:
 
 
 @functools.cache
-def _resample() -> Optional[Callable[..., Any]]:
+def resampler() -> Optional[Callable[..., Any]]:
     """``resampling.resample``; None where there is no Numba for this machine, or no place for what it makes."""
     try:
         from stages.preprocessing.resampling import resample
     except (ImportError, OSError, RuntimeError):
         return None
     return resample
-
-
-if __name__ == "__main__":
-    _resample()

@@ -3,7 +3,7 @@
 The same bytes as Pillow and ``pixels.normalise`` give, in a fourth of the time: the same fixed-point weights, added up
 in the same order (Pillow's ``Resample.c``: across, rounded to 8 bits, then down), but of many pixels at once.
 
-To import this takes half a second, and two more once for each copy of the code: Numba keeps what it has made beside it.
+To import this takes half a second, and two more where no copy of this code has been imported before.
 """
 
 import math
@@ -11,6 +11,8 @@ import math
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from stages.common.compiled import njit
 
 # Bits behind the point of a weight: with 8 of a pixel, a sum with its overshoot fits into 32.
 BITS = 32 - 8 - 2
@@ -27,7 +29,7 @@ Weights = NDArray[np.int32]  # (n, m): the weights of these from there on
 Sums = NDArray[np.int32]  # (n,), of one colour
 
 
-@numba.njit("f8(f8, b1)", cache=True)
+@njit("f8(f8, b1)")
 def _filter(x: float, cubic: bool) -> float:
     """The weight of a pixel at a distance of ``x``: a triangle, or Keys's cubic (1981) with a = -0.5."""
     x = abs(x)
@@ -38,7 +40,7 @@ def _filter(x: float, cubic: bool) -> float:
     return (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5 if x < 2.0 else 0.0
 
 
-@numba.njit("Tuple((i4[::1], i4[:, ::1]))(i8, f4, f4, i8, b1, b1)", cache=True)
+@njit("Tuple((i4[::1], i4[:, ::1]))(i8, f4, f4, i8, b1, b1)")
 def _weights(
     given: int, start: np.float32, end: np.float32, size: int, cubic: bool, backwards: bool
 ) -> tuple[Firsts, Weights]:
@@ -87,7 +89,7 @@ def _rounded(total: int) -> int:
     return min(max(total >> BITS, 0), 255)
 
 
-@numba.njit("void(Array(uint32, 2, 'C', True), i8, i8, i4[::1], i4[:, ::1], u4[:, ::1])", cache=True)
+@njit("void(Array(uint32, 2, 'C', True), i8, i8, i4[::1], i4[:, ::1], u4[:, ::1])")
 def _across(image: Packed, top: int, left: int, firsts: Firsts, weights: Weights, out: Packed) -> None:
     """Resizes the rows of ``image`` from ``top`` on, and its columns from ``left`` on, to those of ``out``."""
     height, width = out.shape
@@ -109,9 +111,7 @@ def _across(image: Packed, top: int, left: int, firsts: Firsts, weights: Weights
                 out[row + i, x] = resized[x, i]
 
 
-@numba.njit(
-    "void(Array(uint32, 2, 'C', True), f4[::1], b1, b1, f4[::1], f4[::1], f4[:, :, ::1])", cache=True, nogil=True
-)
+@njit("void(Array(uint32, 2, 'C', True), f4[::1], b1, b1, f4[::1], f4[::1], f4[:, :, ::1])", nogil=True)
 def resample(
     image: Packed,
     box: NDArray[np.float32],

@@ -82,20 +82,20 @@ def test_it_is_pillow_for_few_images_and_for_all_where_there_is_no_numba(monkeyp
     backbone, layout = BACKBONES["efficientnet_lite0"], Layout(1, 224)
     fill, batch, loaded = filler(backbone, "crop"), layout.zeros(), []
     monkeypatch.setattr(filling, "FEW", 2)
-    monkeypatch.setattr(filling, "_resample", lambda: loaded.append(1))
+    monkeypatch.setattr(filling, "resampler", lambda: loaded.append(1))
     for _ in range(3):
         fill(raster(photo(1)), layout, batch[0])
     assert loaded == [1]
     monkeypatch.undo()
-    filling._resample.cache_clear()
+    filling.resampler.cache_clear()
     monkeypatch.setitem(sys.modules, "stages.preprocessing.resampling", None)
-    assert filling._resample() is None
-    filling._resample.cache_clear()
+    assert filling.resampler() is None
+    filling.resampler.cache_clear()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="the Numba for it cannot be told where to keep things")
 def test_it_is_pillow_where_numba_cannot_keep_what_it_makes():
-    program = "from stages.preprocessing import filling; print(filling._resample())"
+    program = "from stages.preprocessing import filling; print(filling.resampler())"
     only = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "NUMBA_CACHE_DIR": "/proc/nowhere"}
     variables = {**os.environ, **only}
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=variables, capture_output=True, text=True)
