@@ -10,7 +10,19 @@ from pathlib import Path
 
 from stages.common.errors import run
 from stages.common.settings import params
-from stages.findings import finding, flat, folds, grouping, kinds, looking, mislabelled, neighbours, outliers, twins
+from stages.findings import (
+    finding,
+    flat,
+    folds,
+    grouping,
+    kinds,
+    looking,
+    mislabelled,
+    neighbours,
+    outliers,
+    plane,
+    twins,
+)
 from stages.findings.finding import AuditMetrics, Finding
 from stages.findings.gathered import Images, gather, taken
 
@@ -28,7 +40,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         audit(given)
     else:
         finding.write_none()
-        flat.write_none()
+        plane.write_none()
 
 
 def audit(given: params.Params) -> None:
@@ -68,7 +80,7 @@ def _map(images: Images, runtime: params.Runtime) -> None:
     seen = looking.look([images.places[row] for row in rows], [images.digests[row] for row in rows], runtime)
     seen.sketches[seen.sides == 0] = 128
     paths, labels = [images.paths[row] for row in rows], images.labels[rows].tolist()
-    flat.write(flat.Map(paths=paths, labels=labels, x=x, y=y), seen.sketches)
+    plane.write(plane.Map(paths=paths, labels=labels, x=x, y=y), seen.sketches)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from stages.common.settings.layout import MANIFEST
 from stages.dataset import manifest
 from stages.dataset.files.places import within
 from stages.dataset.sources import table
-from stages.findings import finding, flat
+from stages.findings import finding, plane
 from stages.findings.finding import AuditMetrics, Finding
 from stages.findings.sketches import SIDE
 from stages.report.pictures import small
@@ -137,7 +137,7 @@ def _pictures(paths: Iterable[str], chosen: params.Dataset) -> dict[str, Optiona
 
 
 def _plane(classes: int, mistakes: Mapping[str, int]) -> Optional[Plane]:
-    found, tiles = flat.load()
+    found, tiles = plane.load()
     if not found.paths:
         return None
     dots, rings, points = [""] * classes, "", []
@@ -149,7 +149,7 @@ def _plane(classes: int, mistakes: Mapping[str, int]) -> Optional[Plane]:
         points.append((x, y, label, taken, path))
     # Neighbours in the list of classes are far apart on the circle of colours: by the golden angle.
     hues = [round(label * 360 / classes if classes <= LEGEND else label * 137.508) % 360 for label in range(classes)]
-    return Plane(flat.SPAN, dots, rings, points, tiles, flat.COLUMNS, SIDE, hues)
+    return Plane(plane.SPAN, dots, rings, points, tiles, plane.COLUMNS, SIDE, hues)
 
 
 def data_uri(kind: str, data: bytes) -> str:

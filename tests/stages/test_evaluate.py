@@ -23,7 +23,7 @@ from stages.common.settings.layout import CURVES, MANIFEST, METRICS, SPLIT, WEIG
 from stages.dataset import lists, manifest
 from stages.dataset.lists import Row
 from stages.features.stored import records
-from stages.findings import finding, flat
+from stages.findings import finding, plane
 from tests.classifier.made import chosen, features_info, featurizing, network
 from tests.conftest import BACKBONE
 
@@ -83,7 +83,7 @@ def stage(workspace, weights_file):
     featurizing().save(records.WORK)
     finding.write([], CLASSES)
     finding.AuditMetrics.of([], 36, 0).save(finding.COUNTS)
-    flat.write_none()
+    plane.write_none()
     for curve in ("train/loss", "train/top1", "valid/loss", "valid/top1", "seconds"):
         name = curve.split("/")[-1]
         write_text(CURVES / f"plots/metrics/{curve}.tsv", f"step\t{name}\n0\t0.5\n1\t0.75\n2\t0.625\n")
