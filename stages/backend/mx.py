@@ -46,14 +46,15 @@ def _not_installed() -> InputError:
 
 @contextlib.contextmanager
 def _hidden(packages: Sequence[str]) -> Iterator[None]:
-    """Makes the import of ``packages`` fail, as if they were not installed; those imported before stay."""
-    hidden = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is how an import is made to fail
+    """Makes the import of ``packages`` fail, as if they were not installed, also of those imported before."""
+    before = {name: sys.modules[name] for name in packages if name in sys.modules}
+    sys.modules.update(dict.fromkeys(packages))  # type: ignore[arg-type]  # None is how an import is made to fail
     try:
         yield
     finally:
-        for name in hidden:
+        for name in packages:
             del sys.modules[name]
+        sys.modules.update(before)
 
 
 @functools.cache

@@ -54,8 +54,8 @@ def fit(head: Head, train: Subset, valid: Subset, settings: params.Train, log: E
     ``log`` gets its curves. Raises InputError where no loss is finite.
     """
     way: Way = Linear if settings.trainable == "last" else Layers
-    start = way.start(head, train[0], settings.seed)
     weights = class_weights(settings.class_weights, train[1], head.classes)
+    start = way.start(head, samples(train, valid, weights=weights), settings.seed)
     learnt, checked = samples(train, weights=weights), samples(valid, weights=weights)
     trials, best, epochs, values = _choose(way, head, start, learnt, checked, settings)
     for epoch in epochs:

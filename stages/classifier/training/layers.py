@@ -11,7 +11,7 @@ from stages.backend import devices
 from stages.backend.mx import mx
 from stages.classifier.learning import Losses, factors, pieces, softmax
 from stages.classifier.model.grid import Rule
-from stages.classifier.model.head import Features, Head, block_rows
+from stages.classifier.model.head import Head, block_rows
 from stages.classifier.scores import Labels
 from stages.classifier.training.samples import BLOCK, Samples
 from stages.common.settings.params import Train
@@ -53,9 +53,9 @@ class Layers:
     """
 
     @staticmethod
-    def start(head: Head, features: Features, seed: int) -> Values:
-        """The values that the layers have, and random ones for the new layer; features: what goes into the head."""
-        head.renew(xavier(head.classes, int(head.trained[:-1](head.array(features[:1])).shape[1]), seed))
+    def start(head: Head, given: Samples, seed: int) -> Values:
+        """The values that the layers have, and random ones for the new layer."""
+        head.renew(xavier(head.classes, int(head.trained[:-1](head.array(given.parts[0][:1])).shape[1]), seed))
         return _values(head)
 
     @staticmethod

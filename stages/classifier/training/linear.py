@@ -6,13 +6,15 @@ bias last; each optimizer's state is of the same size.
 """
 
 from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.classifier.learning import Losses, factors, pieces, softmax
 from stages.classifier.model.grid import Rule
-from stages.classifier.model.head import Features, Head, block_rows
+from stages.classifier.model.head import Head, block_rows
+from stages.classifier.training.axes import Axes
 from stages.classifier.training.samples import BLOCK, Inputs, Samples, axes
 from stages.classifier.updates import STATES, Array, correction, update
 from stages.common.settings.params import Train
@@ -28,8 +30,9 @@ class Linear:
     """
 
     @staticmethod
-    def start(head: Head, features: Features, seed: int) -> None:
-        """Nothing: the loss of one layer has one minimum, wherever it starts."""
+    def start(head: Head, given: Samples, seed: int) -> Optional[Axes]:
+        """The axes of all samples, the validation samples too: a refit learns from these."""
+        return axes(head, given)
 
     @staticmethod
     def place(head: Head, values: Array) -> None:
@@ -37,10 +40,10 @@ class Linear:
         head.renew(values)
 
     def __init__(
-        self, head: Head, start: None, rules: Sequence[Rule], train: Samples, valid: Samples, settings: Train
+        self, head: Head, start: Optional[Axes], rules: Sequence[Rule], train: Samples, valid: Samples, settings: Train
     ) -> None:
         self._classes, self._train, self._valid = head.classes, train, valid
-        self._axes = axes(head, train)
+        self._axes = start
         self._inputs = Inputs(head, train, training=True, axes=self._axes)
         self._valid_inputs = Inputs(head, valid, training=False, axes=self._axes)
         self._optimizer, self._batch_size = settings.optimizer, settings.batch_size
