@@ -12,6 +12,8 @@ from typing import Any, Optional, Union
 
 import yaml
 
+from stages.common.caches import user_cache
+
 ROOT = Path(__file__).parent.parent
 
 Contents = dict[str, bytes]  # of files, by their path in the project
@@ -35,6 +37,8 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HEADSTART_CACHE": str(self.folder.parent / "cache"),
             "XDG_CACHE_HOME": str(self.folder.parent / "user"),
+            # It is the same for all clones, and takes some seconds to make.
+            "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(user_cache() / "compiled")),
         }
         # A user's Python keeps what it has compiled; without that a stage takes twice as long to start.
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)

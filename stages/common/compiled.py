@@ -6,6 +6,7 @@ own, and would wait for it anew.
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +20,12 @@ Formula = TypeVar("Formula", bound=Callable[..., Any])
 
 
 class Kept(caching.UserWideCacheLocator):
-    """Where Numba keeps the machine code of a module."""
+    """Where Numba keeps the machine code of a module: in ``$NUMBA_CACHE_DIR``, or the user's cache folder."""
 
     def __init__(self, function: Any, source: str) -> None:
         super().__init__(function, source)  # type: ignore[no-untyped-call]  # Numba has no types for it
-        self._cache_path = str(user_cache() / "compiled" / hashlib.sha256(Path(source).read_bytes()).hexdigest())
+        folder = Path(os.environ.get("NUMBA_CACHE_DIR") or user_cache() / "compiled")
+        self._cache_path = str(folder / hashlib.sha256(Path(source).read_bytes()).hexdigest())
 
 
 # Numba 0.60, the last for Python 3.9, does not ask, and keeps it beside the module.

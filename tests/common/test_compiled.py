@@ -21,7 +21,7 @@ print(weights.tolist(), sum(update.stats.cache_hits.values()))
 
 def run(folder, cache):
     """What the program prints, with the code in ``folder``."""
-    variables = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    variables = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=folder, env=variables, capture_output=True, text=True)
     assert done.stderr == ""
     return done.stdout
