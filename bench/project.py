@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, Optional, Union
 
+import platformdirs
 import yaml
-
-from stages.common.caches import user_cache
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,7 +37,7 @@ class Project:
             "HEADSTART_CACHE": str(self.folder.parent / "cache"),
             "XDG_CACHE_HOME": str(self.folder.parent / "user"),
             # It is the same for all clones, and takes some seconds to make.
-            "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(user_cache() / "compiled")),
+            "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(platformdirs.user_cache_path("numba"))),
         }
         # A user's Python keeps what it has compiled; without that a stage takes twice as long to start.
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -14,18 +14,16 @@ from typing import Any, TypeVar
 import numba
 from numba.core import caching
 
-from stages.common.caches import user_cache
-
 Formula = TypeVar("Formula", bound=Callable[..., Any])
 
 
 class Kept(caching.UserWideCacheLocator):
-    """Where Numba keeps the machine code of a module: in ``$NUMBA_CACHE_DIR``, or the user's cache folder."""
+    """Where Numba keeps the machine code of a module: in ``$NUMBA_CACHE_DIR``, or its folder for the user."""
 
     def __init__(self, function: Any, source: str) -> None:
         super().__init__(function, source)  # type: ignore[no-untyped-call]  # Numba has no types for it
-        folder = Path(os.environ.get("NUMBA_CACHE_DIR") or user_cache() / "compiled")
-        self._cache_path = str(folder / hashlib.sha256(Path(source).read_bytes()).hexdigest())
+        folder = os.environ.get("NUMBA_CACHE_DIR") or os.path.dirname(self._cache_path)
+        self._cache_path = os.path.join(folder, hashlib.sha256(Path(source).read_bytes()).hexdigest())
 
 
 # Numba 0.60, the last for Python 3.9, does not ask, and keeps it beside the module.
