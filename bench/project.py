@@ -14,6 +14,8 @@ import platformdirs
 import yaml
 
 ROOT = Path(__file__).parent.parent
+# Where machine code is kept: the same for all clones, as it takes some seconds to make.
+MACHINE_CODE = os.environ.get("NUMBA_CACHE_DIR") or str(platformdirs.user_cache_path("numba"))
 
 Contents = dict[str, bytes]  # of files, by their path in the project
 
@@ -36,8 +38,7 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HEADSTART_CACHE": str(self.folder.parent / "cache"),
             "XDG_CACHE_HOME": str(self.folder.parent / "user"),
-            # It is the same for all clones, and takes some seconds to make.
-            "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", str(platformdirs.user_cache_path("numba"))),
+            "NUMBA_CACHE_DIR": MACHINE_CODE,
         }
         # A user's Python keeps what it has compiled; without that a stage takes twice as long to start.
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -5,11 +5,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import pytest
 
 from bench.pictures import photo, save_folder
-from bench.project import clone, set_params
+from bench.project import MACHINE_CODE, clone, set_params
 
 ROOT = Path(__file__).parent.parent
 BACKBONE = "mobilenet0.25"
@@ -23,9 +22,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Tests never touch the user's caches, but for the machine code that `make setup` has made."""
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(platformdirs.user_cache_path("numba")))
     folder = tmp_path_factory.mktemp("caches")
-    os.environ.update(HEADSTART_CACHE=str(folder / "features"), XDG_CACHE_HOME=str(folder))
+    os.environ.update(
+        HEADSTART_CACHE=str(folder / "features"), XDG_CACHE_HOME=str(folder), NUMBA_CACHE_DIR=MACHINE_CODE
+    )
 
 
 @pytest.fixture(scope="session")
