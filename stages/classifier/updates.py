@@ -6,7 +6,8 @@ weights, gradient: float32 (rows, columns).
 state: the optimizer's own arrays of that shape, as many as ``STATES`` says, which start as zeros.
 rate, decay: learning rate and weight decay of each row, float32 (rows,).
 
-In one pass over the arrays, where numpy makes a dozen; MXNet's own operators know no rate of each row."""
+In one pass over the arrays, where numpy makes a dozen; MXNet's own operators know no rate of each row.
+"""
 
 import functools
 import math

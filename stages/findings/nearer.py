@@ -9,6 +9,7 @@ Rows = NDArray[np.int32]  # (n, k)
 Similarities = NDArray[np.float32]  # (n, k)
 
 
+@compiled
 def _insert(similarities: Similarities, rows: Rows, place: int, value: float, row: int) -> None:
     """Puts a ``row`` among those at ``place``, whose last falls out; of equals behind those that are there."""
     k = similarities.shape[1] - 1
@@ -18,10 +19,8 @@ def _insert(similarities: Similarities, rows: Rows, place: int, value: float, ro
     similarities[place, k], rows[place, k] = value, row
 
 
-_insert = compiled(_insert)
-
-
-def _merge(
+@compiled
+def merge(
     products: NDArray[np.float32],
     same: bool,
     one: tuple[Rows, Similarities],
@@ -45,6 +44,3 @@ def _merge(
             if product > least[j]:
                 _insert(other_similarities, other_rows, j, product, first[0] + i)
                 least[j] = other_similarities[j, -1]
-
-
-merge = compiled(_merge)

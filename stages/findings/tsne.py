@@ -4,7 +4,7 @@ With scikit-learn's settings, and a sixth of the time it takes: all pairs are lo
 which is quicker for some thousand points than to approximate what is far.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -25,6 +25,8 @@ LEAST_GAIN, LEAST_RATE = 0.01, 50.0
 SPREAD = 1e-4
 # Halvings of the interval in which a point's precision lies.
 HALVINGS = 64
+# Rows that a core goes through at a time.
+ROWS = 128
 
 
 def embed(points: Points, perplexity: float) -> Points:
@@ -34,7 +36,7 @@ def embed(points: Points, perplexity: float) -> Points:
     """
     count = len(points)
     with ThreadPoolExecutor(cores(physical=True)) as pool:
-        parts = [slice(*ends) for ends in _parts(count)]
+        parts = [slice(start, start + ROWS) for start in range(0, count, ROWS)]
         likeness = np.empty((count, count), np.float32)
         list(pool.map(lambda rows: _likenesses(points, perplexity, rows.start, likeness[rows]), parts))
         likeness = (likeness + likeness.T) / np.float32(2 * count)
@@ -52,11 +54,6 @@ def embed(points: Points, perplexity: float) -> Points:
         start = np.zeros((count, 2), np.float32)
         start[:, : points.shape[1]] = points[:, :2] * (SPREAD / (points[:, 0].std() or 1))
         return _descended(start, slopes)
-
-
-def _parts(count: int) -> Iterator[tuple[int, int]]:
-    """Rows that a core goes through at a time."""
-    return ((start, min(start + 128, count)) for start in range(0, count, 128))
 
 
 def _descended(places: Points, slopes: Callable[[Points, float], NDArray[np.float64]]) -> Points:

@@ -1,8 +1,8 @@
 """Heads that are one dense layer each, trained side by side on the CPU, as one wide matrix over the same batches.
 
 In numpy: of a step's dozen small operations each costs a tenth of what a network's operator does, and a number for
-each head (its learning rate, its weight decay) is a column. Arrays of weights are (heads · classes, width + 1), the
-bias last; each optimizer's state is of the same size.
+each head (its learning rate, its weight decay) is one of each row. Arrays of weights are (heads · classes, width + 1),
+the bias last; each optimizer's state is of the same size.
 """
 
 from collections.abc import Sequence
