@@ -25,10 +25,10 @@ import numpy as np
 
 from bench.pictures import encoded, photo
 from bench.workspace import DIM, IMAGES, workspace
-from stages.backbones import catalogue, zoo
-from stages.common import caches
+from stages.backbones import catalogue, parameters
+from stages.common.caches.folders import CACHE_VARIABLE
 from stages.common.settings import layout, params
-from stages.dataset.files.places import Place, read
+from stages.dataset.sources.files.places import Place, read
 from stages.engines.contract import Work
 from stages.features import compute, extract, identity
 from stages.inference.environment import environment
@@ -115,7 +115,7 @@ def feed(folder: str, count: int, reader: str, runtime: dict[str, object]) -> Fe
     setup = partial(without_network, reader=reader)
     with tempfile.TemporaryDirectory() as cache:
         # The variable comes before the setting.
-        os.environ[caches.CACHE_VARIABLE] = cache if changed.cache == "auto" else changed.cache
+        os.environ[CACHE_VARIABLE] = cache if changed.cache == "auto" else changed.cache
         recipe = identity.current(given.backbone.cut, given.featurize, cache)
         compute.compute(places, recipe, changed, lambda n, dim: array, setup=setup, known=digests)
     return Fed(array.count / array.seconds, array.anonymous / 1e3, array.mapped / 1e3)
@@ -135,7 +135,7 @@ def forward(name: str) -> Generator[int, None, None]:
         partial(
             extract.set_up,
             recipe=recipe,
-            parameters=(layout.WEIGHTS / zoo.FILE).read_bytes(),
+            parameters=(layout.WEIGHTS / parameters.FILE).read_bytes(),
             calibration=None,
             batch_size=size,
         ),

@@ -47,7 +47,7 @@ def headstart(network: str, precision: str, threads: int, folder: Path) -> Run:
 def headstart_from_files(network: str, precision: str, threads: int, folder: Path, photos: Path) -> Run:
     """As a worker of ``featurize``, which reads and checks the files itself: the batches are not looked at."""
     from bench import prepare
-    from stages.dataset.files.places import Place
+    from stages.dataset.sources.files.places import Place
     from stages.features import extract
     from stages.preprocessing import filling
 

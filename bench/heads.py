@@ -23,13 +23,14 @@ from bench.prepare import PEERS
 from bench.sets import Set, sets, splits
 from stages.backbones import zoo
 from stages.backend.mx import mx
-from stages.classifier import reliability
-from stages.classifier.model import head
-from stages.classifier.model.head import Features, Head
+from stages.classifier import head
+from stages.classifier.head import Head
 from stages.classifier.scores import Labels, score, softmax
 from stages.classifier.training import calibration
 from stages.classifier.training.fit import Fit, Subset, fit
 from stages.common.settings import params
+from stages.features.stored.records import Features
+from stages.report import reliability
 
 SEEDS = 5
 STRENGTHS = 10.0 ** np.arange(-3, 2.1, 0.5)

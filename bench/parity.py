@@ -21,10 +21,11 @@ from PIL import Image
 
 from bench import precision
 from bench.prepare import PEERS, computable
-from stages.backbones import catalogue, matching, zoo
-from stages.backbones.files.read import read
+from stages.backbones import catalogue, zoo
+from stages.checkpoints import matching
+from stages.checkpoints.read import read
 from stages.common.errors import InputError
-from stages.dataset.files.decode import decode
+from stages.dataset.sources.files.decode import decode
 from stages.inference import calibrate
 from stages.inference.compile import compiled
 from stages.preprocessing import pixels

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from bench.pictures import encoded, photo
-from stages.dataset.files.decode import decode
+from stages.dataset.sources.files.decode import decode
 
 # Of the sides that a crop keeps.
 CROPPED = 0.95

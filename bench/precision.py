@@ -23,7 +23,7 @@ from bench.project import set_params
 from bench.table import Row
 from stages import audit, evaluate, featurize, images, split, train, weights
 from stages.classifier.scores import TestMetrics
-from stages.common import caches
+from stages.common.caches.folders import CACHE_VARIABLE
 from stages.common.settings import layout, params
 
 PICTURES = ("astronaut", "brick", "camera", "cat", "coffee", "coins", "grass", "gravel", "hubble_deep_field",
@@ -68,7 +68,7 @@ def accuracies(dataset: dict[str, Any]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        os.environ[caches.CACHE_VARIABLE] = str(Path(folder) / "cache")
+        os.environ[CACHE_VARIABLE] = str(Path(folder) / "cache")
         try:
             for precision, seed in itertools.product(filter(computable, PRECISIONS), SEEDS):
                 sections = {"dataset": dataset, "featurize": {"precision": precision}, "split": {"seed": seed}}

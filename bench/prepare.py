@@ -12,14 +12,15 @@ import numpy as np
 
 from bench.pictures import encoded, photo
 from bench.weights import save_random
-from stages.backbones import matching, parameters, zoo
+from stages.backbones import parameters, zoo
 from stages.backbones.catalogue import BACKBONES, cut_of
 from stages.backbones.families import table
-from stages.backbones.files.read import read
 from stages.backend.mx import mx
+from stages.checkpoints import matching
+from stages.checkpoints.read import read
 from stages.common.disk.files import sha256
 from stages.common.errors import InputError
-from stages.dataset.files.decode import decode
+from stages.dataset.sources.files.decode import decode
 from stages.exports import onnx
 from stages.exports.graph import Graph
 from stages.features import extract
@@ -139,7 +140,7 @@ def worker(name: str, precision: str, threads: int, batch: int, folder: Path) ->
     weights = parameters.read_info(folder / name).sha256
     recipe = Recipe(name, cut_of(BACKBONES[name], "auto"), "crop", precision, weights, "")
     calibration = _calibration(name, precision, folder)
-    return extract.set_up("cpu(0)", threads, recipe, folder / name / zoo.FILE, calibration, batch)
+    return extract.set_up("cpu(0)", threads, recipe, folder / name / parameters.FILE, calibration, batch)
 
 
 def _calibration(name: str, precision: str, folder: Path) -> Optional[calibrate.Calibration]:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from bench.precision import write_patches
 from bench.project import set_params
 from stages import featurize, images, split, weights
-from stages.common import caches
+from stages.common.caches.folders import CACHE_VARIABLE
 from stages.common.settings import layout, params
 from stages.features.stored import records
 
@@ -72,7 +72,7 @@ def features(dataset: dict[str, Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        os.environ[caches.CACHE_VARIABLE] = "off"
+        os.environ[CACHE_VARIABLE] = "off"
         try:
             set_params(Path(params.FILE), dataset=dataset)
             for stage in (images, split, weights, featurize):

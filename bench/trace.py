@@ -20,7 +20,7 @@ from bench.contest import CORES
 from bench.prepare import different, photos
 from bench.workspace import workspace
 from stages.common.settings import params
-from stages.dataset.files.places import Place
+from stages.dataset.sources.files.places import Place
 from stages.features import compute, extract, identity
 
 BATCHES, BATCH = 40, 32

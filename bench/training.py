@@ -31,8 +31,8 @@ from bench.workspace import DIM, workspace
 from stages import train
 from stages.backbones import parameters, zoo
 from stages.backend.mx import mx
-from stages.classifier.model import head
-from stages.classifier.model.head import Features, Head
+from stages.classifier import head
+from stages.classifier.head import Head
 from stages.classifier.scores import Labels
 from stages.classifier.training import linear
 from stages.classifier.training.fit import Subset, fit
@@ -40,6 +40,7 @@ from stages.common.settings import params
 from stages.common.settings.layout import FEATURES
 from stages.dataset import lists
 from stages.features.stored import records
+from stages.features.stored.records import Features
 
 IMAGES, CLASSES, EPOCHS = 1024, 257, 3
 AIM, SAME_LOSS = 8.0, 1e-4

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.backbones import catalogue, matching, zoo
+from stages.backbones import catalogue, zoo
 from stages.backend.mx import mx
+from stages.checkpoints import matching
 
 
 def save_random(name: str, path: Path) -> Path:

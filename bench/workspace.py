@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from bench.project import set_params
 from stages import featurize, weights
-from stages.common import caches
+from stages.common.caches.folders import CACHE_VARIABLE
 from stages.common.settings import layout, params
 from stages.dataset import classes, lists, manifest
 from stages.features.stored import records
@@ -67,7 +67,7 @@ def _save(images: Iterable[bytes]) -> None:
 
 def run_featurize(cache: str) -> records.Work:
     """Runs the stage with ``$HEADSTART_CACHE`` set to ``cache``; returns what it took."""
-    os.environ[caches.CACHE_VARIABLE] = cache
+    os.environ[CACHE_VARIABLE] = cache
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         featurize.main()
     return records.Work.load(records.WORK)

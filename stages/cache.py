@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
-from stages.common.caches import CACHE_VARIABLE, cache_folder
+from stages.common.caches.folders import CACHE_VARIABLE, cache_folder
+from stages.common.caches.sqlite import ERRORS, is_busy, is_damage, remove, size_on_disk
 from stages.common.errors import InputError, run
 from stages.common.settings import params
-from stages.common.sqlite import ERRORS, is_busy, is_damage, remove, size_on_disk
-from stages.dataset.files import index
+from stages.dataset.sources.files import index
 from stages.features import calibrations, seeding
 from stages.features.database import FILE, Database
 

@@ -1,6 +1,5 @@
 """evaluate: how the trained head does on images that training never saw."""
 
-from stages.classifier import reliability
 from stages.classifier.model import curves, trained
 from stages.classifier.scores import Kept, TestMetrics, per_class_accuracy, score, softmax
 from stages.common.errors import InputError, run
@@ -8,7 +7,7 @@ from stages.common.settings import params
 from stages.common.settings.layout import METRICS, SPLIT
 from stages.dataset import lists
 from stages.features.stored import records
-from stages.report import contents, page, tables
+from stages.report import contents, page, reliability, tables
 from stages.report.timing import Timing
 
 

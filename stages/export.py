@@ -13,8 +13,8 @@ from typing import Optional
 
 from stages.backbones import catalogue, zoo
 from stages.backend.mx import mx
+from stages.classifier.head import build
 from stages.classifier.model import trained
-from stages.classifier.model.head import build
 from stages.classifier.scores import TestMetrics
 from stages.common.disk.files import replacing, write_text
 from stages.common.errors import InputError, run

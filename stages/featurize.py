@@ -13,8 +13,8 @@ from stages.common.errors import InputError, run
 from stages.common.settings import params
 from stages.common.settings.layout import FEATURES, MANIFEST, SPLIT, SUBSETS
 from stages.dataset import classes, lists, manifest
-from stages.dataset.files.places import Place, within
 from stages.dataset.sources import table
+from stages.dataset.sources.files.places import Place, within
 from stages.features import identity, seeding
 from stages.features.compute import Computed, compute
 from stages.features.stored import records

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Literal, Optional
 
 from stages.backbones import catalogue
-from stages.common.caches import cache_folder
+from stages.common.caches.folders import cache_folder
 from stages.common.collector import without_collector
 from stages.common.disk import sums
-from stages.common.documents import Document
+from stages.common.disk.documents import Document
 from stages.common.errors import InputError, run
 from stages.common.settings import params
 from stages.common.settings.layout import CLASSES, MANIFEST, ORIGIN
 from stages.dataset import classes, group_file, looking, manifest
-from stages.dataset.files.index import Index
-from stages.dataset.files.stores import Away
 from stages.dataset.sources import table
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.stores import Away
 from stages.dataset.sources.source import Listing
 
 

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.classifier.model import trained
-from stages.classifier.predictions import FORMATS, likeliest
 from stages.classifier.scores import softmax
 from stages.common.errors import InputError, run
 from stages.common.settings import params
 from stages.common.streams import plain
 from stages.dataset import named
-from stages.dataset.files.places import Place
+from stages.dataset.sources.files.places import Place
+from stages.exports.predictions import FORMATS, likeliest
 from stages.features import compute, identity
 
 # Images whose features are in memory at a time. Each such block starts its own workers, which takes some seconds.

@@ -12,9 +12,9 @@ from stages.common.disk.files import replacing
 from stages.common.errors import InputError, run
 from stages.common.progress import progress
 from stages.dataset import manifest
-from stages.dataset.files.places import ARCHIVE, read
-from stages.dataset.files.stores import is_url
 from stages.dataset.sources import folder
+from stages.dataset.sources.files.places import ARCHIVE, read
+from stages.dataset.sources.files.stores import is_url
 from stages.dataset.sources.source import Listed
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}

@@ -4,7 +4,8 @@ from dvclive import Live  # type: ignore[attr-defined]  # it does not say that i
 
 from stages.backbones import parameters, zoo
 from stages.backend import devices
-from stages.classifier.model import curves, grid, head, trained
+from stages.classifier import head
+from stages.classifier.model import curves, grid, trained
 from stages.classifier.scores import Kept, TrainMetrics
 from stages.classifier.training.fit import fit
 from stages.common.disk.files import replacing
@@ -35,7 +36,7 @@ def main() -> None:
         lr=lr, weight_decay=weight_decay, epochs=best.best_epoch, temperature=round(fitted.temperature, 6)
     )
     images = len(train[1]), len(valid[1])
-    trained.save(built, about, parameters.read_info(), settings, chosen, *images)
+    trained.save(built.values(), about, parameters.read_info(), settings, chosen, *images)
 
     kept = Kept.of(best.best_epoch, len(fitted.epochs), fitted.train, fitted.valid)
     kept.save(curves.KEPT)

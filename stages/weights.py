@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from stages.backbones import matching, parameters
+from stages.backbones import parameters
 from stages.backbones.families import table
-from stages.backbones.files.read import read
+from stages.checkpoints import matching
+from stages.checkpoints.read import read
 from stages.common.disk.files import replacing, sha256
 from stages.common.errors import InputError, run
 from stages.common.settings import params

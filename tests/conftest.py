@@ -73,8 +73,8 @@ def workspace(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def vgg_file(tmp_path_factory):
     """A Gluon parameter file of ``narrow_vgg`` with random weights."""
-    from stages.backbones import matching
     from stages.backend.mx import mx
+    from stages.checkpoints import matching
 
     rng = np.random.default_rng(11)
     arrays = {}
@@ -166,8 +166,8 @@ def unsure(trained, tmp_path_factory):
     """
     from stages.backbones import zoo
     from stages.backend.mx import mx
+    from stages.classifier.head import build
     from stages.classifier.model import trained as classifier
-    from stages.classifier.model.head import build
     from stages.common.settings.layout import SUBSETS
     from stages.features.stored import records
 
@@ -184,7 +184,8 @@ def unsure(trained, tmp_path_factory):
         output, scale = head.trained[-1], 2 / logits.std(axis=0)
         output.weight.set_data(mx.nd.array(output.weight.data().asnumpy() * scale[:, None]))
         output.bias.set_data(mx.nd.array((output.bias.data().asnumpy() - logits.mean(axis=0)) * scale))
-        classifier.save(head, features, info.weights, info.train, info.chosen, info.train_images, info.valid_images)
+        about = features, info.weights, info.train, info.chosen, info.train_images, info.valid_images
+        classifier.save(head.values(), *about)
     return folder
 
 

@@ -28,7 +28,7 @@ FLOORS = (
     ("common",),
     ("backend", "dataset", "engines"),
     ("backbones",),
-    ("preprocessing",),
+    ("checkpoints", "preprocessing"),
     ("inference",),
     ("features",),
     ("classifier",),

@@ -4,14 +4,13 @@ from pathlib import Path
 
 from stages.backbones.files import mxnet
 from stages.backbones.files.binary import Tensors
-from stages.backbones.zoo import FILE
 from stages.common.disk import sums
+from stages.common.disk.documents import Document
 from stages.common.disk.files import sha256
-from stages.common.documents import Document
 from stages.common.errors import InputError
 from stages.common.settings.layout import WEIGHTS
 
-INFO = "weights.json"
+FILE, INFO = "weights.params", "weights.json"
 
 
 class WeightsInfo(Document):

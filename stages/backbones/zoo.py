@@ -13,13 +13,12 @@ from stages.backbones.families import table
 from stages.backbones.families.family import Network
 from stages.backbones.files import mxnet
 from stages.backbones.files.binary import Tensors
+from stages.backbones.parameters import FILE
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.common.settings.layout import WEIGHTS
 
 Layer = Any  # an mx.gluon.HybridBlock inside a network; MXNet has no types
-
-FILE = "weights.params"
 
 
 def build(name: str) -> Network:

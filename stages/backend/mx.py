@@ -7,41 +7,22 @@
 
 import contextlib
 import functools
-import importlib.metadata
-import importlib.util
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from stages.backend import cpu, libraries, postponed
+from stages.backend.installed import site_packages
 from stages.common.cores import cores
 from stages.common.errors import InputError, run
 
-# The packages that bring it: the CPU's and the GPU's build.
-PACKAGES = ("mxnet", "mxnet-cu112")
-
 # What MXNet imports if it is there, for things that nothing here uses: a third of what its import takes.
 OPTIONAL = ("scipy", "sklearn")
-
-
-def _site_packages() -> Path:
-    spec = importlib.util.find_spec("mxnet")
-    # Without an origin it is but a folder of that name, such as what is left of an MXNet that was uninstalled.
-    if spec is None or spec.origin is None:
-        raise _not_installed()
-    return Path(spec.origin).parent.parent
-
-
-def _not_installed() -> InputError:
-    return InputError(
-        f"MXNet is not installed for {sys.executable}: run `make setup`, then `source .venv/bin/activate`"
-    )
 
 
 @contextlib.contextmanager
@@ -64,7 +45,7 @@ def load() -> ModuleType:
     Sets ``numpy.bool``, OMP_NUM_THREADS where it is not set, and DNNL_MAX_CPU_ISA where a limit is (see ``cpu.limit``).
     Raises InputError where MXNet is not installed, or does not work here.
     """
-    site = _site_packages()
+    site = site_packages()
     libraries.load_cuda(site)
     # numpy 1.24 dropped this name; MXNet 1.9.1 uses it when it is imported and later.
     setattr(np, "bool", np.bool_)  # noqa: B010
@@ -92,14 +73,6 @@ def load() -> ModuleType:
 def loaded() -> bool:
     """Whether MXNet is loaded in this process, so that variables it reads when it is loaded come too late."""
     return load.cache_info().currsize > 0
-
-
-def mxnet_version() -> str:
-    """The version of MXNet, which is not loaded for it. Raises InputError where MXNet is not installed."""
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(name)
-    raise _not_installed()
 
 
 def _imported() -> ModuleType:

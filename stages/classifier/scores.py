@@ -6,9 +6,10 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.documents import Document
+from stages.common.disk.documents import Document
 
 Labels = NDArray[np.int64]  # (n,)
+Logits = NDArray[np.float32]  # (n, classes)
 
 # Of scores in files.
 DIGITS = 6

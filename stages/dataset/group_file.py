@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.common.errors import InputError
-from stages.dataset.files import tables
 from stages.dataset.groups import leaders
+from stages.dataset.sources.files import tables
 from stages.dataset.sources.source import Listed
 
 

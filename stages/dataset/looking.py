@@ -16,11 +16,11 @@ import PIL
 from stages.common import processes
 from stages.common.errors import InputError
 from stages.common.progress import progress
-from stages.dataset.files import decode
-from stages.dataset.files.index import Entry, Index, Known, key_of
-from stages.dataset.files.places import Place, content, contents, opened
-from stages.dataset.files.stamps import Stamp, stamp_of
-from stages.dataset.files.stores import Failed, Unreadable, is_url
+from stages.dataset.sources.files import decode
+from stages.dataset.sources.files.index import Entry, Index, Known, key_of
+from stages.dataset.sources.files.places import Place, content, contents, opened
+from stages.dataset.sources.files.stamps import Stamp, stamp_of
+from stages.dataset.sources.files.stores import Failed, Unreadable, is_url
 
 # Files asked of the index at once.
 ASKED = 10_000
@@ -143,7 +143,7 @@ def read_batch(places: Sequence[Place], versions: Mapping[str, Stamp]) -> list[R
     begun = time.time_ns()
     if not any(is_url(place.path) for place in places):
         return list(map(read, places))
-    from stages.dataset.files import remote
+    from stages.dataset.sources.files import remote
 
     found = contents(places)
     for place, data in zip(places, found):

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.backbones import catalogue, zoo
-from stages.backend.mx import mxnet_version
-from stages.common.caches import cache_folder
-from stages.common.documents import Document
+from stages.backend.installed import mxnet_version
+from stages.common.caches.folders import cache_folder
+from stages.common.disk.documents import Document
 from stages.common.errors import InputError
 from stages.engines import local
 from stages.engines.contract import Work

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from stages.common.errors import InputError
-from stages.dataset.files.places import Place, contents
-from stages.dataset.files.stores import Unreadable, is_url
+from stages.dataset.sources.files.places import Place, contents
+from stages.dataset.sources.files.stores import Unreadable, is_url
 from stages.engines.contract import Worker
 from stages.features.extract import Chunk
 

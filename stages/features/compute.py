@@ -11,15 +11,15 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backbones import catalogue, zoo
+from stages.backbones import catalogue, parameters
 from stages.backend import devices
 from stages.backend.mx import loaded
-from stages.common.caches import cache_folder
+from stages.common.caches.folders import cache_folder
 from stages.common.errors import InputError
 from stages.common.progress import progress
 from stages.common.settings import params
 from stages.common.settings.layout import WEIGHTS
-from stages.dataset.files.places import Place, read
+from stages.dataset.sources.files.places import Place, read
 from stages.engines import inline, local, ray
 from stages.engines.contract import Engine, Work, Worker
 from stages.features import calibrations, extract
@@ -212,10 +212,10 @@ def _results(
         calibration = calibrations.calibration(recipe, runtime.cache)
         if calibrations.digest(calibration) != recipe.calibration:
             raise InputError("the backbone's calibration for int8 is not the one that was asked for: run `dvc repro`")
-    file, size = WEIGHTS / zoo.FILE, runtime.batch_size
-    parameters = file.read_bytes() if runtime.engine in ELSEWHERE else file
+    file, size = WEIGHTS / parameters.FILE, runtime.batch_size
+    weights = file.read_bytes() if runtime.engine in ELSEWHERE else file
     work = Work(
-        partial(setup, recipe=recipe, parameters=parameters, calibration=calibration, batch_size=size),
+        partial(setup, recipe=recipe, parameters=weights, calibration=calibration, batch_size=size),
         chunks=chunks,
         count=chunks.count,
         environment=environment(catalogue.find(recipe.backbone), recipe.precision),

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
-from stages.common.sqlite import connect, size_on_disk, transaction
+from stages.common.caches.sqlite import connect, size_on_disk, transaction
 from stages.common.streams import plain
 
 FILE = "features.db"

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from stages.backbones import catalogue, zoo
 from stages.backend import devices
 from stages.common.errors import InputError
-from stages.dataset.files.places import Place, contents
-from stages.dataset.files.stores import Unreadable
+from stages.dataset.sources.files.places import Place, contents
+from stages.dataset.sources.files.stores import Unreadable
 from stages.features.stored.recipe import Recipe
 from stages.inference.calibrate import Calibration
 from stages.inference.compile import PASS, Network, compiled

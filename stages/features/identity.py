@@ -6,9 +6,9 @@ import json
 import PIL.features
 
 from stages.backbones import catalogue, parameters
-from stages.backend.mx import mxnet_version
+from stages.backend.installed import mxnet_version
 from stages.common.settings import params
-from stages.dataset.files import decode
+from stages.dataset.sources.files import decode
 from stages.features import calibrations
 from stages.features.stored.recipe import Recipe
 from stages.inference import compile

@@ -13,7 +13,7 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from stages.common.sqlite import Expendable
+from stages.common.caches.sqlite import Expendable
 from stages.features.database import FILE, TRANSACTION, Database, Limit, seal, unseal
 
 Feature = NDArray[Any]  # (dim,), of one of these

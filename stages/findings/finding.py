@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Optional
 
+from stages.common.disk.documents import Document
 from stages.common.disk.files import uncell, write_csv
-from stages.common.documents import Document
 from stages.common.errors import InputError
 from stages.common.settings.layout import METRICS
 

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from stages.features.stored.records import Features
 from stages.findings import tsne
 from stages.findings.components import components
-from stages.findings.neighbours import Features
 from stages.findings.plane import SPAN
 
 # Of more images, so many: t-SNE takes a second for them, and a page that shows them stays small.

@@ -10,8 +10,8 @@ from stages.classifier.learning import pieces, softmax
 from stages.classifier.scores import Labels
 from stages.classifier.updates import STATES, Array, correction, update
 from stages.common.progress import progress
+from stages.features.stored.records import Features
 from stages.findings.gathered import taken
-from stages.findings.neighbours import Features
 
 Probabilities = NDArray[np.float32]  # (n, classes)
 

@@ -11,10 +11,10 @@ from stages.common.errors import InputError
 from stages.common.settings import params
 from stages.common.settings.layout import MANIFEST, SPLIT, SUBSETS
 from stages.dataset import classes, lists, manifest
-from stages.dataset.files.places import Place, within
 from stages.dataset.sources import table
+from stages.dataset.sources.files.places import Place, within
 from stages.features.stored import records
-from stages.findings.neighbours import Features
+from stages.features.stored.records import Features
 
 
 class Images(NamedTuple):

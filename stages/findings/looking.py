@@ -11,14 +11,14 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from stages.common.caches import cache_folder
+from stages.common.caches.folders import cache_folder
 from stages.common.cores import cores
 from stages.common.errors import InputError
 from stages.common.progress import progress
 from stages.common.settings import params
-from stages.dataset.files import decode
-from stages.dataset.files.places import Place, contents
-from stages.dataset.files.stores import Unreadable
+from stages.dataset.sources.files import decode
+from stages.dataset.sources.files.places import Place, contents
+from stages.dataset.sources.files.stores import Unreadable
 from stages.features.store import FeatureCache
 from stages.findings import sketches
 from stages.findings.sketches import SIDE, Sketch

@@ -5,16 +5,16 @@ The vectors of all rows are there all the while.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.common.progress import progress
+from stages.features.stored.records import Features
 from stages.findings import nearer
 from stages.findings.components import components
 
-Features = NDArray[Any]  # (n, dim), of any float dtype
 Vectors = NDArray[np.float32]  # (n, dims), each of length 1
 
 # Of how many neighbours in each subset images are compared, to find copies: more than most are copied.

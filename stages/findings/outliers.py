@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.classifier.scores import Labels
+from stages.features.stored.records import Features
 from stages.findings import folds
 from stages.findings.components import components
 from stages.findings.gathered import taken
-from stages.findings.neighbours import BLOCK, SAMPLE, Features, Space, blocks, coordinates
+from stages.findings.neighbours import BLOCK, SAMPLE, Space, blocks, coordinates
 
 # Distances are those of so many principal components: what tells the kinds of images apart, and not the detail of each.
 COMPONENTS = 20

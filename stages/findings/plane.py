@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stages.common.disk import sums
-from stages.common.documents import Document
+from stages.common.disk.documents import Document
 from stages.common.settings.layout import MAP
 from stages.findings.sketches import SIDE
 

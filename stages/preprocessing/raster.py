@@ -8,7 +8,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.dataset.files.decode import JPEG, opened, rgb, turn, upright
+from stages.dataset.sources.files.decode import JPEG, opened, rgb, turn, upright
 
 Raster = NDArray[np.uint8]  # (height, width, 4): red, green, blue, and one that is no colour
 

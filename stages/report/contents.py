@@ -14,8 +14,8 @@ from stages.common.errors import InputError
 from stages.common.settings import params
 from stages.common.settings.layout import MANIFEST, SPLIT
 from stages.dataset import manifest
-from stages.dataset.files.places import within
 from stages.dataset.sources import table
+from stages.dataset.sources.files.places import within
 from stages.features.stored.records import Work
 from stages.report import findings
 from stages.report.figures import Probabilities, least_sure, surest_mistakes

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.classifier.model.grid import Rule, Trial
-from stages.classifier.reliability import Bin
 from stages.classifier.scores import Labels
+from stages.report.reliability import Bin
 
 Probabilities = NDArray[np.float64]  # (n, classes)
 Confusion = NDArray[np.int64]  # (true class, predicted class): how many images

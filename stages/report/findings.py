@@ -12,8 +12,8 @@ from stages.classifier.scores import Labels
 from stages.common.settings import params
 from stages.common.settings.layout import MANIFEST
 from stages.dataset import manifest
-from stages.dataset.files.places import within
 from stages.dataset.sources import table
+from stages.dataset.sources.files.places import within
 from stages.findings import finding, plane
 from stages.findings.finding import AuditMetrics, Finding
 from stages.findings.sketches import SIDE

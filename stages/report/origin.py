@@ -5,8 +5,10 @@ import subprocess
 from importlib.metadata import version
 from typing import Optional
 
-from stages.backend.mx import mxnet_version
-from stages.common.version import VERSION
+from stages.backend.installed import mxnet_version
+
+# Of headstart, as in CHANGELOG.md.
+VERSION = "0.1"
 
 # What a run is made of besides its data: the rest of the repository makes no difference.
 SOURCES = ("params.yaml", "dvc.yaml", "stages")

@@ -13,12 +13,11 @@ from typing import NamedTuple, Optional
 
 import jinja2
 
-from stages.classifier import reliability
 from stages.classifier.model.grid import Rule
 from stages.common.disk.files import write_text
-from stages.dataset.files.places import within
+from stages.dataset.sources.files.places import within
 from stages.features.stored.records import Work
-from stages.report import figures
+from stages.report import figures, reliability
 from stages.report.contents import Contents
 from stages.report.findings import data_uri
 from stages.report.pictures import Picture

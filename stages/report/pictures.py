@@ -7,8 +7,8 @@ from PIL import Image
 
 from stages.backbones.catalogue import Backbone
 from stages.common.errors import InputError
-from stages.dataset.files.decode import decode
-from stages.dataset.files.places import Place, read
+from stages.dataset.sources.files.decode import decode
+from stages.dataset.sources.files.places import Place, read
 from stages.preprocessing import pixels
 
 # Of a thumbnail's longer side, in pixels: sharp on a phone's screen, and a page of them stays small.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stages.common.documents import Document
+from stages.common.disk.documents import Document
 from stages.features.stored.records import Work
 
 

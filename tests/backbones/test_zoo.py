@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import skimage.data
 
-from stages.backbones import matching, zoo
+from stages.backbones import zoo
 from stages.backbones.catalogue import BACKBONES
 from stages.backbones.families import table
-from stages.backbones.files.read import read
 from stages.backend.mx import mx
+from stages.checkpoints import matching
+from stages.checkpoints.read import read
 from stages.common.disk.files import sha256
 from stages.common.errors import InputError
-from stages.dataset.files.decode import decode
+from stages.dataset.sources.files.decode import decode
 from stages.inference.compile import compiled
 from stages.preprocessing import pixels
 from tests import reference

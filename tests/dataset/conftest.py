@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.dataset.files.index import Index
+from stages.dataset.sources.files.index import Index
 
 
 @pytest.fixture

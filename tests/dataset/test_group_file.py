@@ -6,7 +6,7 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.dataset import group_file
-from stages.dataset.files.places import Place
+from stages.dataset.sources.files.places import Place
 from stages.dataset.sources.source import Listed
 
 

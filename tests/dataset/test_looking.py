@@ -14,9 +14,9 @@ import pytest
 from bench.pictures import encoded, photo
 from stages.common.errors import InputError
 from stages.dataset import looking
-from stages.dataset.files import decode, stamps
-from stages.dataset.files.index import Index
 from stages.dataset.looking import Place, Seen, look
+from stages.dataset.sources.files import decode, stamps
+from stages.dataset.sources.files.index import Index
 
 ROOT = Path(looking.__file__).parent.parent.parent
 
@@ -276,8 +276,8 @@ import signal, sys, time
 from pathlib import Path
 from stages.common.errors import run
 from stages.dataset import looking
-from stages.dataset.files import decode
-from stages.dataset.files.index import Index
+from stages.dataset.sources.files import decode
+from stages.dataset.sources.files.index import Index
 
 def slow(data, name):
     print("reading", flush=True)

@@ -16,7 +16,7 @@ from bench.pictures import save_folder
 from stages.backend import cpu
 from stages.common.errors import InputError
 from stages.common.settings import params
-from stages.dataset.files.places import Place
+from stages.dataset.sources.files.places import Place
 from stages.engines import cluster, crew
 from stages.engines.contract import Work
 from stages.engines.ray import engine
@@ -332,7 +332,7 @@ def test_the_local_engine_never_imports_ray(photos):
         "from stages.features import compute, identity\n"
         "from stages import featurize\n"
         "from stages.common.settings import params\n"
-        "from stages.dataset.files.places import Place\n"
+        "from stages.dataset.sources.files.places import Place\n"
         "given = params.load(sys.argv[1])\n"
         "recipe = identity.current('auto', given.featurize, 'off')\n"
         "places = [Place(path) for path in sys.argv[2:]]\n"

@@ -17,7 +17,7 @@ from stages import predict
 from stages.backbones import catalogue
 from stages.classifier.model import trained as classifier
 from stages.common.settings import params
-from stages.dataset.files.decode import decode
+from stages.dataset.sources.files.decode import decode
 from stages.exports import card
 from stages.preprocessing import pixels
 from tests.conftest import BACKBONE

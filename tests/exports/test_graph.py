@@ -5,7 +5,7 @@ import pytest
 
 from stages.backbones import catalogue, zoo
 from stages.backend.mx import mx
-from stages.classifier.model import head
+from stages.classifier import head
 from stages.exports import graph, onnx
 from stages.inference.compile import compiled
 from tests.exports.running import assert_same, by_mxnet, by_onnx

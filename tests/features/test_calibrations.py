@@ -11,7 +11,7 @@ from stages.backend import cpu
 from stages.common.disk.files import sha256
 from stages.common.errors import InputError
 from stages.common.settings import params
-from stages.dataset.files.places import Place
+from stages.dataset.sources.files.places import Place
 from stages.features import calibrations, compute, identity
 from stages.features.stored.recipe import Recipe
 from stages.inference import calibrate, compile

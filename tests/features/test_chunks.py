@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from stages.common.errors import InputError
-from stages.dataset.files.places import Place
+from stages.dataset.sources.files.places import Place
 from stages.engines.contract import Worker
 from stages.features.chunks import Chunks
 

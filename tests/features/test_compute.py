@@ -14,8 +14,8 @@ from stages.backbones.catalogue import BACKBONES
 from stages.backend.mx import mx
 from stages.common.errors import InputError
 from stages.common.settings import params
-from stages.dataset.files.decode import decode
-from stages.dataset.files.places import Place, read
+from stages.dataset.sources.files.decode import decode
+from stages.dataset.sources.files.places import Place, read
 from stages.features import compute as module
 from stages.features import database, identity
 from stages.features.compute import compute

@@ -11,7 +11,7 @@ from bench.pictures import encoded, photo
 from stages.backbones.catalogue import BACKBONES
 from stages.common.errors import InputError
 from stages.common.settings import params
-from stages.dataset.files.places import Place
+from stages.dataset.sources.files.places import Place
 from stages.engines import local
 from stages.engines.contract import Work
 from stages.features import identity

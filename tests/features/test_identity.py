@@ -9,7 +9,7 @@ from stages.backbones.catalogue import BACKBONES
 from stages.common.disk.files import sha256
 from stages.common.errors import InputError
 from stages.common.settings import params
-from stages.dataset.files import decode
+from stages.dataset.sources.files import decode
 from stages.features import calibrations, identity
 from stages.features.stored.recipe import Recipe
 from stages.inference import compile

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.common import sqlite
-from stages.common.caches import cache_folder
+from stages.common.caches.folders import cache_folder, sqlite
 from stages.features import database
 from stages.features.store import FeatureCache
 from tests.conftest import ROOT

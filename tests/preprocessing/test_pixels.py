@@ -6,7 +6,7 @@ from PIL import Image
 
 from bench.pictures import encoded, photo
 from stages.backbones.catalogue import BACKBONES
-from stages.dataset.files.decode import decode
+from stages.dataset.sources.files.decode import decode
 from stages.preprocessing.pixels import box_of, least_side, normalise, pixels
 from tests import reference
 

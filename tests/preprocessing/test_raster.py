@@ -9,7 +9,7 @@ from PIL import Image
 
 from bench.pictures import encoded, photo
 from stages.common.errors import InputError
-from stages.dataset.files.decode import decode
+from stages.dataset.sources.files.decode import decode
 from stages.preprocessing import raster as module
 from stages.preprocessing.raster import picture, raster
 

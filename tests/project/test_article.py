@@ -11,8 +11,9 @@ import pytest
 
 from bench.pictures import encoded, photo
 from bench.project import clone
-from stages.backbones import matching, zoo
+from stages.backbones import zoo
 from stages.backend.mx import mx
+from stages.checkpoints import matching
 from tests.damage import long
 
 pytestmark = pytest.mark.xdist_group("article")

@@ -6,9 +6,8 @@ from importlib.metadata import version
 
 import pytest
 
-from stages.backend.mx import mxnet_version
-from stages.common.version import VERSION
-from stages.report.origin import origin
+from stages.backend.installed import mxnet_version
+from stages.report.origin import VERSION, origin
 from tests.dependencies import ROOT
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from bench.pictures import encoded, photo
 from stages.backbones.catalogue import BACKBONES
-from stages.dataset.files.places import Place
+from stages.dataset.sources.files.places import Place
 from stages.report import pictures
 
 

@@ -12,9 +12,9 @@ from bench.pictures import photo
 from stages import cache
 from stages.common.errors import InputError
 from stages.dataset import looking
-from stages.dataset.files import index, stamps
-from stages.dataset.files.places import Place
-from stages.dataset.files.stamps import Stamp
+from stages.dataset.sources.files import index, stamps
+from stages.dataset.sources.files.places import Place
+from stages.dataset.sources.files.stamps import Stamp
 from stages.features.database import Database
 from stages.features.store import FeatureCache
 from tests.damage import KINDS, SOAK, damaged, seconds_of_at_most
@@ -135,7 +135,7 @@ def test_a_place_where_nothing_can_be_written_is_no_reason_to_remove_it(folder, 
 
 
 def test_a_busy_cache_is_not_to_be_removed(folder, monkeypatch):
-    monkeypatch.setattr("stages.common.sqlite.PATIENCE", 0.1)
+    monkeypatch.setattr("stages.common.caches.sqlite.PATIENCE", 0.1)
     with contextlib.closing(sqlite3.connect(folder / "features.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(InputError, match=r"cannot be read \(database is locked\); run it again$"):

@@ -20,18 +20,18 @@ from bench.pictures import encoded, photo
 from bench.project import ROOT, set_params
 from stages import evaluate, export, featurize, images, split, train, weights
 from stages.backbones import parameters, zoo
-from stages.backbones.files.read import read as read_weights
+from stages.checkpoints.read import read as read_weights
 from stages.classifier.model import trained as classifier
 from stages.common import errors
 from stages.common.errors import InputError
 from stages.common.settings import params
 from stages.common.settings.layout import MANIFEST, SUBSETS
 from stages.dataset import classes, lists, manifest
-from stages.dataset.files.decode import decode
-from stages.dataset.files.index import Index
 from stages.dataset.sources import caltech256
+from stages.dataset.sources.files.decode import decode
+from stages.dataset.sources.files.index import Index
 from stages.features.stored import records
-from tests.backbones.files.samples import every_kind
+from tests.checkpoints.samples import every_kind
 from tests.damage import KINDS, SOAK, damaged, memory_of_at_most, seconds_of_at_most
 from tests.dataset.sources.test_caltech256 import ARCHIVE
 

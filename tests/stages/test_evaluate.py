@@ -12,8 +12,7 @@ import pytest
 from bench.pictures import encoded, photo
 from stages import evaluate
 from stages.backbones.parameters import WeightsInfo
-from stages.backend.mx import mx
-from stages.classifier.model import curves, grid, head, trained
+from stages.classifier.model import curves, grid, trained
 from stages.classifier.model.grid import Rule, Trial
 from stages.classifier.scores import Kept, Scores
 from stages.common.disk.files import sha256, write_text
@@ -24,7 +23,7 @@ from stages.dataset import lists, manifest
 from stages.dataset.lists import Row
 from stages.features.stored import records
 from stages.findings import finding, plane
-from tests.classifier.made import chosen, features_info, featurizing, network
+from tests.classifier.made import chosen, features_info, featurizing
 from tests.conftest import BACKBONE
 
 WIDTH = 256
@@ -62,13 +61,10 @@ def stage(workspace, weights_file):
         listed.append(manifest.Row(row.path, CLASSES[row.label], sha256(path), path.stat().st_size))
     manifest.write(MANIFEST, listed)
     records.write("test", rows, [bytes(32)] * len(rows), features)
-    built = head.build(network(), "pool", len(CLASSES), 0.0, "last", [mx.cpu()])
-    built.trained[-1].initialize()
-    built.trained(mx.nd.zeros((1, WIDTH)))
-    built.trained[-1].weight.set_data(mx.nd.array(np.eye(len(CLASSES), WIDTH)))
+    values = {"1.weight": np.eye(len(CLASSES), WIDTH, dtype=np.float32), "1.bias": np.zeros(len(CLASSES), np.float32)}
     weights = {"backbone": BACKBONE, "source": "a file", "source_sha256": "0123456789abcdef", "sha256": about.weights}
     trained.save(
-        built,
+        values,
         about,
         WeightsInfo(**weights, parameters=470072),
         params.load().train.model_copy(update={"epochs": 3}),

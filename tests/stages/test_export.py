@@ -14,7 +14,7 @@ from stages import export, predict
 from stages.backbones import catalogue
 from stages.common.errors import InputError
 from stages.dataset import classes, lists
-from stages.dataset.files.decode import decode
+from stages.dataset.sources.files.decode import decode
 from stages.preprocessing import pixels
 from tests.conftest import BACKBONE
 from tests.exports.running import assert_same, by_mxnet, by_onnx

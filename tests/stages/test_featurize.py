@@ -20,8 +20,8 @@ from stages.common.errors import InputError
 from stages.common.settings import params
 from stages.common.settings.layout import MANIFEST, SUBSETS
 from stages.dataset import lists, manifest
-from stages.dataset.files.decode import decode
-from stages.dataset.files.places import Place
+from stages.dataset.sources.files.decode import decode
+from stages.dataset.sources.files.places import Place
 from stages.features import identity
 from stages.features.stored import records
 from stages.features.stored.records import FeaturesInfo

@@ -17,8 +17,8 @@ from stages import images
 from stages.common.errors import InputError
 from stages.common.settings.layout import CLASSES, MANIFEST, ORIGIN
 from stages.dataset import manifest
-from stages.dataset.files import stamps
 from stages.dataset.manifest import Row
+from stages.dataset.sources.files import stamps
 from tests.conftest import ROOT
 
 

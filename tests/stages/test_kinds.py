@@ -11,7 +11,7 @@ from stages import audit, evaluate, featurize, images, shards, split, train
 from stages.common.errors import InputError
 from stages.common.settings.layout import CLASSES, FEATURES, MANIFEST, METRICS, SUBSETS
 from stages.dataset import lists, manifest
-from stages.dataset.files import stores
+from stages.dataset.sources.files import stores
 from tests.conftest import BACKBONE
 from tests.dataset.stores import BUCKET, served
 

@@ -20,13 +20,14 @@ import safetensors.numpy
 
 from bench.project import set_params
 from stages import weights
-from stages.backbones import matching, zoo
+from stages.backbones import zoo
 from stages.backbones.families import table
-from stages.backbones.files.read import read
 from stages.backend.mx import mx
+from stages.checkpoints import matching
+from stages.checkpoints.read import read
 from stages.common.errors import InputError
 from stages.common.settings.layout import WEIGHTS
-from tests.backbones.files import samples
+from tests.checkpoints import samples
 from tests.conftest import BACKBONE, ROOT
 
 store = mx.gluon.model_zoo.model_store

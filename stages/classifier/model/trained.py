@@ -11,16 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backbones import parameters, zoo
+from stages.backbones import parameters
 from stages.backbones.files import mxnet
-from stages.classifier.model.head import Features, Head, Logits
+from stages.classifier.scores import Logits
 from stages.common.disk import sums
+from stages.common.disk.documents import Document
 from stages.common.disk.files import replacing, sha256
-from stages.common.documents import Document
 from stages.common.errors import InputError
 from stages.common.settings import params
 from stages.common.settings.layout import MODEL, WEIGHTS
-from stages.features.stored.records import ABOUT, FeaturesInfo
+from stages.features.stored.records import ABOUT, Features, FeaturesInfo
 
 PARAMS, INFO = MODEL / "head.params", MODEL / "head.json"
 
@@ -84,7 +84,7 @@ class Trained(NamedTuple):
 
 
 def save(
-    head: Head,
+    values: Mapping[str, NDArray[np.float32]],
     features: FeaturesInfo,
     weights: parameters.WeightsInfo,
     train: params.Train,
@@ -92,11 +92,12 @@ def save(
     train_images: int,
     valid_images: int,
 ) -> None:
-    """Writes ``data/model``, whole or not at all; see :class:`HeadInfo`."""
+    """Writes ``data/model``, whole or not at all. values: of the head's parameters (``Head.values``); the others: see
+    :class:`HeadInfo`.
+    """
     with replacing(MODEL, folder=True) as folder:
         path = folder / PARAMS.name
-        parameters_by_name = zoo.named_parameters(head.layers)
-        mxnet.write(path, {name: each.list_data()[0].asnumpy() for name, each in parameters_by_name.items()})
+        mxnet.write(path, values)
         HeadInfo(
             features=features,
             weights=weights,
@@ -132,7 +133,7 @@ def load() -> Trained:
 
 def check_weights(info: HeadInfo) -> None:
     """Raises InputError where ``data/weights`` is not what the head was trained on."""
-    path = WEIGHTS / zoo.FILE
+    path = WEIGHTS / parameters.FILE
     if not path.is_file():
         raise _not_trained(path)
     if sha256(path) != info.features.weights:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from stages.backend.mx import mx
-from stages.classifier.model.head import Head, Logits
-from stages.classifier.scores import Labels
+from stages.classifier.head import Head
+from stages.classifier.scores import Labels, Logits
 
 # Of the inverse temperature.
 LEAST, MOST = 0.01, 100.0

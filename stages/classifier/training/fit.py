@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Optional, Protocol, Union
 import numpy as np
 
 from stages.backend.mx import mx
+from stages.classifier.head import Head
 from stages.classifier.model.grid import Rule, Trial
-from stages.classifier.model.head import Features, Head
 from stages.classifier.scores import Labels, Scores, score
 from stages.classifier.training import calibration, race
 from stages.classifier.training.layers import Layers
@@ -18,6 +18,7 @@ from stages.classifier.training.race import Epoch, Race
 from stages.classifier.training.samples import Samples, class_weights, samples
 from stages.common.errors import InputError
 from stages.common.settings import params
+from stages.features.stored.records import Features
 
 Subset = tuple[Features, Labels]
 # A way to train heads: of one layer side by side, of several one after the other.

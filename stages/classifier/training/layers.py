@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from stages.backend import devices
 from stages.backend.mx import mx
+from stages.classifier.head import Head, block_rows
 from stages.classifier.learning import Losses, factors, pieces, softmax
 from stages.classifier.model.grid import Rule
-from stages.classifier.model.head import Head, block_rows
 from stages.classifier.scores import Labels
 from stages.classifier.training.samples import BLOCK, Samples
 from stages.common.settings.params import Train

@@ -11,9 +11,9 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.classifier.head import Head, block_rows
 from stages.classifier.learning import Losses, factors, pieces, softmax
 from stages.classifier.model.grid import Rule
-from stages.classifier.model.head import Head, block_rows
 from stages.classifier.training.axes import Axes
 from stages.classifier.training.samples import BLOCK, Inputs, Samples, axes
 from stages.classifier.updates import STATES, Array, correction, update

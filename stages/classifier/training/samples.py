@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backend.mx import mx
-from stages.classifier.model.head import Features, Head
+from stages.classifier.head import Head
 from stages.classifier.scores import Labels
 from stages.classifier.training.axes import MOST, Axes, principal
+from stages.features.stored.records import Features
 
 # Rows that go through the frozen layers together: they do not learn, so they need not wait for the batch before,
 # and a large matrix product is faster than several small ones.

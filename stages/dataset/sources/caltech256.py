@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Optional
 
-from stages.common.caches import user_cache
+from stages.common.caches.folders import user_cache
 from stages.common.errors import InputError
 from stages.common.settings.params import Dataset
-from stages.dataset.files import archives
-from stages.dataset.files.archives import Member
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import ARCHIVE, Place
 from stages.dataset.sources.download import Published, fetch
+from stages.dataset.sources.files import archives
+from stages.dataset.sources.files.archives import Member
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import ARCHIVE, Place
 from stages.dataset.sources.source import Listed, Listing, Source, listable
 
 NAME = "256_ObjectCategories.tar"
@@ -55,7 +55,7 @@ def find(chosen: Dataset, index: Index) -> Listing:
     has changed. ``chosen.clutter`` false leaves out the class called so.
 
     Raises InputError if the archive is damaged, has no class, has two classes of one name, or has a member that it must
-    not have (see :func:`stages.dataset.files.archives.members`).
+    not have (see :func:`stages.dataset.sources.files.archives.members`).
     """
     archive = _archive(chosen)
     if archive.suffix != ARCHIVE or not listable(archive.name):

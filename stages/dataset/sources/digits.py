@@ -6,12 +6,12 @@ from typing import Optional
 
 from PIL import Image
 
-from stages.common.caches import user_cache
+from stages.common.caches.folders import user_cache
 from stages.common.disk.files import one_at_a_time, replacing
 from stages.common.errors import InputError
 from stages.common.settings.params import Dataset
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import Place
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import Place
 from stages.dataset.sources.source import Listed, Listing, Source
 
 CLASSES = [str(digit) for digit in range(10)]

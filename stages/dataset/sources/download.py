@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.common.caches import user_cache
+from stages.common.caches.folders import user_cache
 from stages.common.disk.files import one_at_a_time, write_text
 from stages.common.errors import InputError
-from stages.dataset.files.stamps import Stamp, settled, stamp_of
+from stages.dataset.sources.files.stamps import Stamp, settled, stamp_of
 
 
 class Published(NamedTuple):

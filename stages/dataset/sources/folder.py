@@ -6,9 +6,9 @@ from typing import Optional
 
 from stages.common.errors import InputError
 from stages.common.settings.params import Dataset
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import FOLDER, Place
-from stages.dataset.files.stores import is_url
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import FOLDER, Place
+from stages.dataset.sources.files.stores import is_url
 from stages.dataset.sources.source import Listed, Listing, Source, listable, located
 
 
@@ -50,7 +50,7 @@ def _here(top: str) -> Listing:
 
 
 def _in_store(top: str) -> Listing:
-    from stages.dataset.files import remote
+    from stages.dataset.sources.files import remote
 
     names = {
         each.path: each.stamp

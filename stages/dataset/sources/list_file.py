@@ -7,12 +7,12 @@ from pathlib import Path
 from stages.common.errors import InputError
 from stages.common.settings.layout import SUBSETS
 from stages.common.settings.params import Dataset, holds_secret
-from stages.dataset.files import tables
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import Place, read, within
-from stages.dataset.files.stamps import Stamp
-from stages.dataset.files.stores import is_url
 from stages.dataset.sources import folder
+from stages.dataset.sources.files import tables
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import Place, read, within
+from stages.dataset.sources.files.stamps import Stamp
+from stages.dataset.sources.files.stores import is_url
 from stages.dataset.sources.source import Listed, Listing, Source, located
 
 NEEDED = ("path", "class")
@@ -42,7 +42,7 @@ def _versions(images: Sequence[Listed]) -> dict[str, Stamp]:
     urls = [image.place.path for image in images if is_url(image.place.path)]
     if not urls:
         return {}
-    from stages.dataset.files import remote
+    from stages.dataset.sources.files import remote
 
     return remote.stamps(urls)
 

@@ -12,13 +12,13 @@ from typing import Optional
 from stages.common.errors import InputError
 from stages.common.progress import progress
 from stages.common.settings.params import Dataset
-from stages.dataset.files import archives
-from stages.dataset.files.archives import LABELS, Member
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import ARCHIVE, Place
-from stages.dataset.files.stamps import Stamp
-from stages.dataset.files.stores import is_url
 from stages.dataset.sources import folder
+from stages.dataset.sources.files import archives
+from stages.dataset.sources.files.archives import LABELS, Member
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import ARCHIVE, Place
+from stages.dataset.sources.files.stamps import Stamp
+from stages.dataset.sources.files.stores import is_url
 from stages.dataset.sources.source import Listed, Listing, Source, listable
 
 # What is an image among the files of a sample that has a label.
@@ -47,7 +47,7 @@ def find(chosen: Dataset, index: Index) -> Listing:
 def _archives(top: str) -> list[tuple[str, Optional[Stamp]]]:
     """The names of the archives in ``top``, sorted, and their versions in a store."""
     if is_url(top):
-        from stages.dataset.files import remote
+        from stages.dataset.sources.files import remote
 
         names = [(each.path, each.stamp) for each in remote.listed(top, deep=False)]
     elif Path(top).is_dir():

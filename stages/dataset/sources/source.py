@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import NamedTuple, Optional
 
 from stages.common.settings.params import Dataset
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import Place
-from stages.dataset.files.stamps import Stamp
-from stages.dataset.files.stores import is_url
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import Place
+from stages.dataset.sources.files.stamps import Stamp
+from stages.dataset.sources.files.stores import is_url
 
 # Surrogates stand for bytes of a name that are not UTF-8.
 _UNFIT = re.compile("[\t\n\r\0\ud800-\udfff]")

@@ -14,8 +14,8 @@ import psutil
 from numpy.typing import NDArray
 
 from stages.common.disk import sums
+from stages.common.disk.documents import Document
 from stages.common.disk.files import replacing
-from stages.common.documents import Document
 from stages.common.settings.layout import FEATURES
 from stages.dataset.lists import Row
 from stages.features.stored import recordio
@@ -25,6 +25,8 @@ from stages.features.stored.recipe import Recipe
 ABOUT, WORK = FEATURES / "features.json", FEATURES / "work.json"
 REMEDY = "run `dvc repro -f featurize`"
 MEMORY_SHARE = 0.25
+
+Features = NDArray[Any]  # (n, dim), of any float dtype
 
 
 class FeaturesInfo(Document):
@@ -78,7 +80,7 @@ class Work(Document):
         return self.forward_passes + self.reused
 
 
-def write(subset: str, rows: Sequence[Row], digests: Sequence[bytes], features: NDArray[Any]) -> None:
+def write(subset: str, rows: Sequence[Row], digests: Sequence[bytes], features: Features) -> None:
     """Writes ``data/features/<subset>.rec`` and ``.idx``, and beside them their digests and that of ``features.json``.
 
     rows: of the list; digests: SHA-256 of the images; features: (n, dim), of the dtype in ``features.json``, which is
@@ -91,7 +93,7 @@ def write(subset: str, rows: Sequence[Row], digests: Sequence[bytes], features: 
     sums.write(together)
 
 
-def read(subset: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def read(subset: str) -> tuple[Features, NDArray[np.int64]]:
     """Reads a subset's records: returns features (n, dim) of the stored dtype and labels (n,), in row order.
 
     Features that would take more than ``MEMORY_SHARE`` of the free memory stay on disk, mapped.
@@ -108,7 +110,7 @@ def read(subset: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return features, labels
 
 
-def read_digests(subset: str) -> Iterator[tuple[list[bytes], NDArray[Any]]]:
+def read_digests(subset: str) -> Iterator[tuple[list[bytes], Features]]:
     """The records of a subset, some at a time: the first 8 bytes of each image's SHA-256; features (n, dim).
 
     Raises InputError as :func:`read` does.

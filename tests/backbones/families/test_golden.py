@@ -12,8 +12,9 @@ import pytest
 
 from bench import parity
 from bench.drawn import drawn
-from stages.backbones import catalogue, matching, zoo
+from stages.backbones import catalogue, zoo
 from stages.backbones.families import convnext, table
+from stages.checkpoints import matching
 from stages.inference.compile import compiled
 from stages.preprocessing import pixels
 from tests.backbones.families import torch_files

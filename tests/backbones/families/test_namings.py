@@ -1,6 +1,7 @@
-from stages.backbones import matching, zoo
+from stages.backbones import zoo
 from stages.backbones.catalogue import BACKBONES
 from stages.backbones.families import table
+from stages.checkpoints import matching
 
 
 def layers(name, kind=0):

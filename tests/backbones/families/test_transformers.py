@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.drawn import drawn
-from stages.backbones import matching
+from stages.checkpoints import matching
 from stages.common.errors import InputError
 from tests.backbones.families.torch_files import open_clip, timm
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from stages.backbones.files import mxnet
 from stages.backend.mx import mx
-from tests.backbones.files.samples import HALVES, HALVES_AS_FLOATS, params, params_by_hand, read, refusal, same
+from tests.checkpoints.samples import HALVES, HALVES_AS_FLOATS, params, params_by_hand, read, refusal, same
 
 
 def test_params_of_every_age_are_read_as_mxnet_reads_them(tmp_path):

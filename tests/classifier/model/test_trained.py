@@ -9,7 +9,8 @@ import pytest
 
 from stages.backbones import parameters, zoo
 from stages.backend.mx import mx
-from stages.classifier.model import head, trained
+from stages.classifier import head
+from stages.classifier.model import trained
 from stages.common.disk import sums
 from stages.common.errors import InputError
 from stages.common.settings import params
@@ -37,7 +38,7 @@ def built(cut="fc6", trainable="last", seed=1):
 def save(made, cut="fc6", dim=4096):
     """As the stage does; returns what was saved about it."""
     about, weights, train = features_info(cut=cut, dim=dim), parameters.read_info(), params.load().train
-    trained.save(made, about, weights, train, chosen(), 20, 10)
+    trained.save(made.values(), about, weights, train, chosen(), 20, 10)
     return about, weights, train
 
 

@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from stages.backend.mx import mx
-from stages.classifier.model import head
+from stages.classifier import head
 from stages.classifier.scores import score, softmax
 from stages.classifier.training import calibration
 from tests.classifier.made import network

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.backend.mx import mx
-from stages.classifier.model import head
+from stages.classifier import head
 from stages.classifier.training import samples
 from stages.classifier.training.samples import Inputs, class_weights
 from tests.classifier.made import network

@@ -11,10 +11,10 @@ from PIL import Image
 
 from stages.common.errors import InputError
 from stages.common.settings.params import Dataset
-from stages.dataset.files import stamps
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import read, within
 from stages.dataset.sources import caltech256, download
+from stages.dataset.sources.files import stamps
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import read, within
 
 TOP = "256_ObjectCategories"
 

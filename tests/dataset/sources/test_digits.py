@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from stages.common.caches import user_cache
+from stages.common.caches.folders import user_cache
 from stages.common.errors import InputError
 from stages.common.settings.params import Dataset
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import Place
 from stages.dataset.sources import digits
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import Place
 from tests.conftest import ROOT
 
 CHOSEN = Dataset(name="digits", path="data/raw", clutter=True, groups=None, on_bad_image="fail")
@@ -139,7 +139,7 @@ def test_without_scikit_learn_it_says_what_to_do(home, monkeypatch):
 FIND = f"""
 import os, sys, time
 from stages.common.settings.params import Dataset
-from stages.dataset.files.index import Index
+from stages.dataset.sources.files.index import Index
 from stages.dataset.sources import digits
 
 write = digits._write

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from stages.common.errors import InputError
-from stages.dataset.files import stamps
 from stages.dataset.sources import download, transfer
 from stages.dataset.sources.download import Published, fetch
+from stages.dataset.sources.files import stamps
 
 NAME = "256_ObjectCategories.tar"
 ARCHIVE = np.random.default_rng(0).bytes(20_000)

@@ -4,9 +4,9 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.common.settings.params import Dataset
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import Place, within
 from stages.dataset.sources import folder
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import Place, within
 from stages.dataset.sources.source import Listed, listable
 
 

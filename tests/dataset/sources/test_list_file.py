@@ -6,9 +6,9 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.common.settings import params
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import Place
 from stages.dataset.sources import table
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import Place
 from stages.dataset.sources.source import Listed
 from tests.conftest import ROOT
 

@@ -4,9 +4,9 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.common.settings import params
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import read, within
 from stages.dataset.sources import table
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import read, within
 from tests.conftest import ROOT
 from tests.dataset.sources.test_caltech256 import a_tar
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Optional, Union
 from urllib.parse import unquote
 
 from stages.common.errors import InputError
-from stages.dataset.files.stamps import Stamp
-from stages.dataset.files.stores import Away, Failed, Unreadable, file_system, retried, tries, wait, why
+from stages.dataset.sources.files.stamps import Stamp
+from stages.dataset.sources.files.stores import Away, Failed, Unreadable, file_system, retried, tries, wait, why
 
 # Requests at a time.
 AT_ONCE = 32

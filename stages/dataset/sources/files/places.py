@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple, Optional, Union
 
 from stages.common.errors import InputError
-from stages.dataset.files.stores import Unreadable, is_url
+from stages.dataset.sources.files.stores import Unreadable, is_url
 
 ARCHIVE = ".tar"
 FOLDER = "is a folder: images lie directly in their class's folder"
@@ -74,7 +74,7 @@ def contents(places: Sequence[Place]) -> list[Union[bytes, Unreadable]]:
     """The bytes at each of ``places``, or why they cannot be had; objects in a store are fetched together."""
     found = [None if is_url(place.path) else _local(place) for place in places]
     if None in found:
-        from stages.dataset.files import remote
+        from stages.dataset.sources.files import remote
 
         pieces = [remote.Piece(place.path, place.offset, place.size) for place in places if is_url(place.path)]
         fetched = iter(remote.fetch(pieces))

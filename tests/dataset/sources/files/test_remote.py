@@ -15,12 +15,12 @@ from bench.pictures import encoded, photo
 from stages.common.errors import InputError
 from stages.common.settings import params
 from stages.dataset import looking
-from stages.dataset.files import archives, remote, stores
-from stages.dataset.files.index import Index
-from stages.dataset.files.places import Place, read
-from stages.dataset.files.remote import Piece
-from stages.dataset.files.stores import Away, Unreadable
 from stages.dataset.sources import table
+from stages.dataset.sources.files import archives, remote, stores
+from stages.dataset.sources.files.index import Index
+from stages.dataset.sources.files.places import Place, read
+from stages.dataset.sources.files.remote import Piece
+from stages.dataset.sources.files.stores import Away, Unreadable
 from tests.conftest import ROOT
 from tests.damage import SOAK
 from tests.dataset.sources.test_caltech256 import a_tar

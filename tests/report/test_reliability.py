@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.classifier import reliability
-from stages.classifier.reliability import Bin
+from stages.report import reliability
+from stages.report.reliability import Bin
 
 
 def test_a_bin_has_the_mean_probability_and_the_accuracy_of_its_rows():

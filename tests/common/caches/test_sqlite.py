@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from stages.common.sqlite import Expendable, connect, files, remove, transaction
+from stages.common.caches.sqlite import Expendable, connect, files, remove, transaction
 
 TABLE = "CREATE TABLE numbers (n INTEGER)"
 

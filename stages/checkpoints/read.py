@@ -7,8 +7,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from stages.backbones.files import mxnet, pytorch, safetensors
+from stages.backbones.files import mxnet
 from stages.backbones.files.binary import ACCEPTED, Refused, Tensors
+from stages.checkpoints import pytorch, safetensors
 from stages.common.errors import InputError
 
 # The formats, each as (whether bytes begin as its files do, its reader).

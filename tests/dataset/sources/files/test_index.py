@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.common import sqlite
-from stages.dataset.files import index as module
-from stages.dataset.files.index import Entry, Index, Known
-from stages.dataset.files.stamps import Stamp, settled, stamp_of
+from stages.common.caches.folders import sqlite
+from stages.dataset.sources.files import index as module
+from stages.dataset.sources.files.index import Entry, Index, Known
+from stages.dataset.sources.files.stamps import Stamp, settled, stamp_of
 from tests.damage import SOAK
 
 ROOT = Path(module.__file__).parents[3]
@@ -245,7 +245,7 @@ def test_many_write_at_once(tmp_path):
 @pytest.mark.soak
 def test_a_process_that_is_killed_leaves_whole_transactions(tmp_path):
     code = f"""
-from stages.dataset.files.index import Index
+from stages.dataset.sources.files.index import Index
 from tests.dataset.test_index import ENTRIES
 index = Index(__import__("pathlib").Path({str(tmp_path)!r}))
 print("ready", flush=True)

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from stages.common.sqlite import Expendable, connect, transaction
-from stages.dataset.files.stamps import Stamp, settled, stamp_of
-from stages.dataset.files.stores import is_url
+from stages.common.caches.sqlite import Expendable, connect, transaction
+from stages.dataset.sources.files.stamps import Stamp, settled, stamp_of
+from stages.dataset.sources.files.stores import is_url
 
 FILE = "index.db"
 TABLES = (

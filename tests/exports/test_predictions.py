@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 
-from stages.classifier import predictions
-from stages.classifier.predictions import Prediction
+from stages.exports import predictions
+from stages.exports.predictions import Prediction
 
 
 def test_the_likeliest_come_first_and_equals_in_the_order_of_the_classes():

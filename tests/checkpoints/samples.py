@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from stages.backbones.files import read as reader
-from stages.backbones.files.pickles import STORAGE_TYPES
 from stages.backend.mx import mx
+from stages.checkpoints import read as reader
+from stages.checkpoints.pickles import STORAGE_TYPES
 from stages.common.errors import InputError
 
 

@@ -7,8 +7,8 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from stages.backbones.files.pickles import STORAGE_TYPES
-from tests.backbones.files.samples import (
+from stages.checkpoints.pickles import STORAGE_TYPES
+from tests.checkpoints.samples import (
     CONTAINERS,
     HALVES,
     HALVES_AS_FLOATS,

@@ -5,7 +5,7 @@ import pytest
 
 from stages.backbones import zoo
 from stages.backend.mx import mx
-from stages.classifier.model import head
+from stages.classifier import head
 from tests.classifier.made import network
 from tests.conftest import BACKBONE
 

@@ -9,9 +9,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from stages.backbones.files import read as reader
+from stages.checkpoints import read as reader
 from stages.common.errors import InputError
-from tests.backbones.files.samples import (
+from tests.checkpoints.samples import (
     Storage,
     Tensor,
     every_kind,

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from bench.pictures import encoded, photo
 from stages.common.errors import InputError
-from stages.dataset.files.decode import decode
+from stages.dataset.sources.files.decode import decode
 from tests.conftest import ROOT
 
 PHOTO = photo(1, (75, 50))
@@ -318,7 +318,7 @@ import numpy
 from PIL import Image
 warnings.simplefilter("error")
 before = list(warnings.filters)
-from stages.dataset.files.decode import decode
+from stages.dataset.sources.files.decode import decode
 assert warnings.filters == before
 file = io.BytesIO()
 Image.new("RGB", (12, 12), "red").save(file, "PNG")

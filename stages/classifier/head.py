@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from stages.backbones import zoo
 from stages.backbones.families.family import Network
 from stages.backend.mx import mx
-
-Features = NDArray[Any]  # (n, dim), of any float dtype
-Logits = NDArray[np.float32]  # (n, classes)
+from stages.classifier.scores import Logits
+from stages.features.stored.records import Features
 
 
 class Head(NamedTuple):
@@ -41,6 +40,10 @@ class Head(NamedTuple):
     def array(self, features: Features) -> Any:
         """``features`` as a float32 array on the first device."""
         return mx.nd.array(features, ctx=self.contexts[0], dtype=np.float32)
+
+    def values(self) -> dict[str, NDArray[np.float32]]:
+        """Of all its parameters, in the order of the layers, by name (see ``zoo.named_parameters``)."""
+        return {name: each.list_data()[0].asnumpy() for name, each in zoo.named_parameters(self.layers).items()}
 
     def renew(self, values: NDArray[np.float32]) -> None:
         """Makes ``values`` (classes, width + 1), the bias last, those of the new layer."""

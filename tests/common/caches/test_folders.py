@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.caches import CACHE_VARIABLE, cache_folder, user_cache
+from stages.common.caches.folders import CACHE_VARIABLE, cache_folder, user_cache
 from stages.common.errors import InputError
 
 

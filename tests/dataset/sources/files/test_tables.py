@@ -3,7 +3,7 @@
 import pytest
 
 from stages.common.errors import InputError
-from stages.dataset.files.tables import parsed
+from stages.dataset.sources.files.tables import parsed
 
 
 def read(text, name="list.csv"):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from stages.common.errors import InputError
-from stages.dataset.files import places
-from stages.dataset.files.places import Place, Unreadable, content, opened, read, within
+from stages.dataset.sources.files import places
+from stages.dataset.sources.files.places import Place, Unreadable, content, opened, read, within
 
 
 @pytest.fixture(autouse=True)

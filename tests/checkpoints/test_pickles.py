@@ -7,8 +7,8 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from tests.backbones.files import samples
-from tests.backbones.files.samples import CONTAINERS, Storage, Tensor, read, refusal, same, small, tensor
+from tests.checkpoints import samples
+from tests.checkpoints.samples import CONTAINERS, Storage, Tensor, read, refusal, same, small, tensor
 
 
 @CONTAINERS

@@ -1,3 +1,0 @@
-"""The version of headstart, as in CHANGELOG.md."""
-
-VERSION = "0.1"
