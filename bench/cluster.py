@@ -25,7 +25,7 @@ import numpy as np
 
 from bench.pictures import encoded, photo
 from bench.workspace import DIM, IMAGES, workspace
-from stages.backbones import catalogue, parameters
+from stages.backbones import catalogue
 from stages.common.caches.folders import CACHE_VARIABLE
 from stages.common.settings import layout, params
 from stages.dataset.sources.files.places import Place, read
@@ -135,7 +135,7 @@ def forward(name: str) -> Generator[int, None, None]:
         partial(
             extract.set_up,
             recipe=recipe,
-            parameters=(layout.WEIGHTS / parameters.FILE).read_bytes(),
+            parameters=layout.WEIGHTS_FILE.read_bytes(),
             calibration=None,
             batch_size=size,
         ),

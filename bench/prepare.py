@@ -20,6 +20,7 @@ from stages.checkpoints import matching
 from stages.checkpoints.read import read
 from stages.common.disk.files import sha256
 from stages.common.errors import InputError
+from stages.common.settings.layout import WEIGHTS_FILE
 from stages.dataset.sources.files.decode import decode
 from stages.exports import onnx
 from stages.exports.graph import Graph
@@ -140,7 +141,7 @@ def worker(name: str, precision: str, threads: int, batch: int, folder: Path) ->
     weights = parameters.read_info(folder / name).sha256
     recipe = Recipe(name, cut_of(BACKBONES[name], "auto"), "crop", precision, weights, "")
     calibration = _calibration(name, precision, folder)
-    return extract.set_up("cpu(0)", threads, recipe, folder / name / parameters.FILE, calibration, batch)
+    return extract.set_up("cpu(0)", threads, recipe, folder / name / WEIGHTS_FILE.name, calibration, batch)
 
 
 def _calibration(name: str, precision: str, folder: Path) -> Optional[calibrate.Calibration]:

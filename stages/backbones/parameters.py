@@ -8,9 +8,9 @@ from stages.common.disk import sums
 from stages.common.disk.documents import Document
 from stages.common.disk.files import sha256
 from stages.common.errors import InputError
-from stages.common.settings.layout import WEIGHTS
+from stages.common.settings.layout import WEIGHTS, WEIGHTS_FILE
 
-FILE, INFO = "weights.params", "weights.json"
+INFO = "weights.json"
 
 
 class WeightsInfo(Document):
@@ -29,7 +29,7 @@ class WeightsInfo(Document):
 
 def save(folder: Path, tensors: Tensors, backbone: str, source: str, source_sha256: str) -> WeightsInfo:
     """Writes ``tensors``, named and laid out as ``matching.for_network`` returns them, and what they are."""
-    path = folder / FILE
+    path = folder / WEIGHTS_FILE.name
     mxnet.write(path, tensors)
     info = WeightsInfo(
         backbone=backbone,
@@ -54,7 +54,7 @@ def read_info(folder: Path = WEIGHTS) -> WeightsInfo:
 
 def check(folder: Path = WEIGHTS) -> WeightsInfo:
     """:func:`read_info`, for weights that are whole. Raises InputError where they are missing or damaged."""
-    info, path = read_info(folder), folder / FILE
+    info, path = read_info(folder), folder / WEIGHTS_FILE.name
     if not path.is_file():
         raise InputError(f"{path} is missing: run `dvc repro`")
     if sha256(path) != info.sha256:

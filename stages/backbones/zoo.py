@@ -13,10 +13,9 @@ from stages.backbones.families import table
 from stages.backbones.families.family import Network
 from stages.backbones.files import mxnet
 from stages.backbones.files.binary import Tensors
-from stages.backbones.parameters import FILE
 from stages.backend.mx import mx
 from stages.common.errors import InputError
-from stages.common.settings.layout import WEIGHTS
+from stages.common.settings.layout import WEIGHTS, WEIGHTS_FILE
 
 Layer = Any  # an mx.gluon.HybridBlock inside a network; MXNet has no types
 
@@ -32,13 +31,13 @@ def load(name: str, folder: Path = WEIGHTS, *, sha256: str) -> Network:
     sha256: of their file, as ``weights.json`` and all that was made with them record it. Raises InputError where the
     file is missing or has another one.
     """
-    path = folder / FILE
+    path = folder / WEIGHTS_FILE.name
     if not path.is_file():
         raise InputError(f"{path} is missing: run `dvc repro`")
     return loaded(name, path.read_bytes(), path, sha256=sha256)
 
 
-def loaded(name: str, data: bytes, path: Path = WEIGHTS / FILE, *, sha256: str) -> Network:
+def loaded(name: str, data: bytes, path: Path = WEIGHTS_FILE, *, sha256: str) -> Network:
     """The same from the ``data`` of the file, where it is not at hand; its ``path`` is for messages."""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise InputError(f"{path} is damaged or was replaced (its SHA-256 is another one): run `dvc repro -f weights`")

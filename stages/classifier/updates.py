@@ -16,8 +16,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.compiled import compiled
-
 Array = NDArray[np.float32]
 Update = Callable[[Array, Array, tuple[Array, ...], Array, Array], None]
 
@@ -37,6 +35,8 @@ def correction(optimizer: str, step: int) -> float:
 @functools.cache
 def update(optimizer: str) -> Update:
     """The update of that name."""
+    from stages.common.compiled import compiled  # loads Numba
+
     return compiled({"adam": _adam, "sgd": _sgd, "nag": _nag, "rmsprop": _rmsprop, "adagrad": _adagrad}[optimizer])
 
 

@@ -2,6 +2,8 @@
 
 A function's code is found by what its module says, not by where that lies: each experiment of DVC's has a copy of its
 own, and would wait for it anew.
+
+Numba takes 0.2 s to load: who may not need its machine code imports this, or a module of machine code, where it does.
 """
 
 import functools

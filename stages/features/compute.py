@@ -11,14 +11,14 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backbones import catalogue, parameters
+from stages.backbones import catalogue
 from stages.backend import devices
 from stages.backend.mx import loaded
 from stages.common.caches.folders import cache_folder
 from stages.common.errors import InputError
 from stages.common.progress import progress
 from stages.common.settings import params
-from stages.common.settings.layout import WEIGHTS
+from stages.common.settings.layout import WEIGHTS_FILE
 from stages.dataset.sources.files.places import Place, read
 from stages.engines import inline, local, ray
 from stages.engines.contract import Engine, Work, Worker
@@ -212,10 +212,9 @@ def _results(
         calibration = calibrations.calibration(recipe, runtime.cache)
         if calibrations.digest(calibration) != recipe.calibration:
             raise InputError("the backbone's calibration for int8 is not the one that was asked for: run `dvc repro`")
-    file, size = WEIGHTS / parameters.FILE, runtime.batch_size
-    weights = file.read_bytes() if runtime.engine in ELSEWHERE else file
+    parameters = WEIGHTS_FILE.read_bytes() if runtime.engine in ELSEWHERE else WEIGHTS_FILE
     work = Work(
-        partial(setup, recipe=recipe, parameters=weights, calibration=calibration, batch_size=size),
+        partial(setup, recipe=recipe, parameters=parameters, calibration=calibration, batch_size=runtime.batch_size),
         chunks=chunks,
         count=chunks.count,
         environment=environment(catalogue.find(recipe.backbone), recipe.precision),

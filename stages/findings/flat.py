@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from stages.features.stored.records import Features
-from stages.findings import tsne
 from stages.findings.components import components
 from stages.findings.plane import SPAN
 
@@ -24,6 +23,8 @@ def chosen(digests: Sequence[bytes]) -> NDArray[np.int64]:
 
 def flat(features: Features) -> NDArray[np.int64]:
     """Where ``features`` (n, dim) lie on the plane: (n, 2). The same for the same features, on any number of cores."""
+    from stages.findings import tsne  # loads Numba
+
     if len(features) < 5:
         return np.stack([np.arange(len(features)) * SPAN // max(len(features) - 1, 1)] * 2, axis=1)
     centred = features.astype(np.float32)

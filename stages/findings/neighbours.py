@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from stages.common.progress import progress
 from stages.features.stored.records import Features
-from stages.findings import nearer
 from stages.findings.components import components
 
 Vectors = NDArray[np.float32]  # (n, dims), each of length 1
@@ -85,6 +84,8 @@ def blocks(features: Features) -> Iterator[Features]:
 
 def nearest(subsets: Sequence[Features], within: Space, k: int) -> Neighbours:
     """The ``k`` nearest neighbours of every row in each of ``subsets``."""
+    from stages.findings import nearer  # loads Numba
+
     count = sum(map(len, subsets))
     found = Neighbours(
         np.full((count, len(subsets), k), -1, np.int32),

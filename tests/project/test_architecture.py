@@ -1,6 +1,8 @@
 """The shape of the code: who may import whom, and how large anything may be. docs/architecture.md says why."""
 
 import ast
+import subprocess
+import sys
 
 import pytest
 
@@ -77,6 +79,14 @@ def test_evaluate_knows_nothing_of_how_features_are_computed():
         if package(module) in ("preprocessing", "inference", "engines")
     }
     assert known == {"stages/preprocessing/pixels.py"}
+    assert "mxnet" not in {name for module in closure("stages/evaluate.py") for name in external(module)}
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_a_stage_that_may_compute_nothing_starts_without_what_computes(stage):
+    program = f"import sys, stages.{stage}; print({{'mxnet', 'numba'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
 @pytest.mark.parametrize("module", [*MODULES, *BENCH])

@@ -19,7 +19,7 @@ from stages.common.disk.documents import Document
 from stages.common.disk.files import replacing, sha256
 from stages.common.errors import InputError
 from stages.common.settings import params
-from stages.common.settings.layout import MODEL, WEIGHTS
+from stages.common.settings.layout import MODEL, WEIGHTS_FILE
 from stages.features.stored.records import ABOUT, Features, FeaturesInfo
 
 PARAMS, INFO = MODEL / "head.params", MODEL / "head.json"
@@ -133,10 +133,9 @@ def load() -> Trained:
 
 def check_weights(info: HeadInfo) -> None:
     """Raises InputError where ``data/weights`` is not what the head was trained on."""
-    path = WEIGHTS / parameters.FILE
-    if not path.is_file():
-        raise _not_trained(path)
-    if sha256(path) != info.features.weights:
+    if not WEIGHTS_FILE.is_file():
+        raise _not_trained(WEIGHTS_FILE)
+    if sha256(WEIGHTS_FILE) != info.features.weights:
         raise InputError("data/weights is not what the classifier in data/model was trained on: run `dvc repro`")
 
 

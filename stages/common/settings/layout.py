@@ -6,6 +6,7 @@ MANIFEST = Path("data/manifest.tsv")
 ORIGIN = Path("data/dataset.json")
 CLASSES = Path("data/classes.txt")
 WEIGHTS = Path("data/weights")
+WEIGHTS_FILE = WEIGHTS / "weights.params"
 SPLIT = Path("data/split")
 FEATURES = Path("data/features")
 MODEL = Path("data/model")
