@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from stages.common.caches.folders import sqlite
+from stages.common.caches import sqlite
 from stages.features import database
 from stages.features.database import Database, seal
 

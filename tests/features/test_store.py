@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.common.caches.folders import cache_folder, sqlite
+from stages.common.caches import sqlite
+from stages.common.caches.folders import cache_folder
 from stages.features import database
 from stages.features.store import FeatureCache
 from tests.conftest import ROOT

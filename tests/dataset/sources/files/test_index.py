@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.caches.folders import sqlite
+from stages.common.caches import sqlite
 from stages.dataset.sources.files import index as module
 from stages.dataset.sources.files.index import Entry, Index, Known
 from stages.dataset.sources.files.stamps import Stamp, settled, stamp_of
