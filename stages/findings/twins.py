@@ -1,7 +1,8 @@
 """Pairs of images that are nearly the same picture: found by their features, confirmed on their pixels."""
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -46,8 +47,7 @@ class Twins(NamedTuple):
 
 def find(images: Images, neighbours: Neighbours, runtime: params.Runtime) -> Twins:
     """The twins among ``images``."""
-    first: dict[bytes, int] = {}
-    same = np.array([first.setdefault(digest, row) for row, digest in enumerate(images.digests)])
+    same = _first(images.digests)
     pairs, similarities = _candidates(neighbours, same)
     rows = np.unique(pairs)
     seen = looking.look([images.places[row] for row in rows], [images.digests[row] for row in rows], runtime)
@@ -59,6 +59,12 @@ def find(images: Images, neighbours: Neighbours, runtime: params.Runtime) -> Twi
     bound = leaders([(one, other) for one, others in near.items() for other in others])
     sets = np.array([bound.get(row, row) for row in same.tolist()], np.int64)
     return Twins(same, dict(near), sets, int((similarities[~there] >= NEAR).sum()))
+
+
+def _first(digests: Iterable[bytes]) -> NDArray[np.int64]:
+    """Of each row the first one with the same digest."""
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(digest, row) for row, digest in enumerate(digests)], np.int64)
 
 
 def _candidates(neighbours: Neighbours, same: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -76,14 +82,16 @@ def _confirmed(
     places: NDArray[np.int64], pairs: NDArray[np.int64], seen: looking.Seen
 ) -> Iterator[tuple[int, int, float]]:
     """Those of ``pairs`` (n, 2) that are alike, and how much; places: of their sketches in ``seen``."""
-    versions = sketches.coarse(seen.sketches)
+    versions, picture = sketches.coarse(seen.sketches), _first(hashlib.sha256(each).digest() for each in seen.sketches)
     for start in range(0, len(pairs), CHUNK):
         one, other = places[start : start + CHUNK].T
         like = np.flatnonzero(np.einsum("ij,ij->i", versions[one], versions[other]) >= COARSE)
         one, other = one[like], other[like]
-        whole, detail = sketches.likeness(seen.sketches[one], seen.sketches[other])
+        # Files that differ in what is beside the picture alone make many pairs of the same two sketches.
+        numbers, which = np.unique(picture[one] * len(picture) + picture[other], return_inverse=True)
+        whole, detail = sketches.likeness(*(seen.sketches[rows] for rows in np.divmod(numbers, len(picture))))
         share = np.minimum(1, np.minimum(seen.sides[one], seen.sides[other]) / FULL_SIDE)
-        found = whole * detail
+        found = (whole * detail)[which]
         for row in np.flatnonzero(found >= 1 - (1 - ALIKE) * share**2):
             first, second = pairs[start + like[row]].tolist()
             yield first, second, float(found[row])
