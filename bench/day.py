@@ -204,6 +204,8 @@ def rate_queued(day: Day) -> Callable[[], object]:
 def teammate(day: Day) -> Callable[[], object]:
     """Somebody without the images pulls what was pushed, and trains at another learning rate."""
     place = day.project.folder.parent
+    # DVC's worker lives on for a while, and would write where all is removed in the end.
+    day.project.run("dvc", "queue", "stop")
     day.project.run("dvc", "remote", "add", "-f", "-d", "--local", "store", str(place / "remote"))
     day.project.run("dvc", "push", "-q")
     shutil.rmtree(place / "mate", ignore_errors=True)

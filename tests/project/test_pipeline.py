@@ -35,7 +35,7 @@ def change(project):
     """The project, put back to how it was after the test."""
     yield project
     project.run("git", "checkout", "-q", ".")
-    project.run("dvc", "repro", "-q")
+    project.run("dvc", "checkout", "-q", "--force")
 
 
 def test_a_second_run_looks_and_does_nothing(project):
