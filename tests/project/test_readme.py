@@ -1,5 +1,7 @@
 """README.md from top to bottom, in one clone: every command works and prints what stands there; no picture is old."""
 
+import re
+
 import pytest
 import yaml
 
@@ -26,6 +28,14 @@ def test_every_command_prints_what_stands_there(tmp_path):
     script = f"source() {{ :; }}; cml() {{ echo cml $*; }}\n{commands}"
     assert reader.project.run("bash", "-ec", script) == "cml comment create report.md\n"
     assert "| params.yaml |" in (reader.project.folder / "report.md").read_text()
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda page: page.name)
+def test_files_that_a_page_names_are_there(page):
+    named = set(
+        re.findall(r"\b(?:stages|bench|tests|docs)/[\w/.]*\.(?:py|md|txt|png)\b", page.read_text(encoding="utf-8"))
+    )
+    assert not [name for name in sorted(named) if not (ROOT / name).exists()]
 
 
 def test_pictures_are_of_what_is_there_now():
